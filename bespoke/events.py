@@ -1,0 +1,384 @@
+"""Events: the Segment dialect, checked and made regular.
+
+Source: https://segment.com/docs/connections/spec/ (messages, e-commerce names) and .../common/#timestamps (clock skew).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NewType
+
+import orjson
+
+from bespoke.clock import DAY_MS, MINUTE_MS, to_ms
+from bespoke.errors import InvalidEvent
+
+UserId = NewType("UserId", str)
+"""The raw id of a person as it was sent: a user id, or ``anonymous:`` and an anonymous id."""
+ItemId = NewType("ItemId", str)
+MessageId = NewType("MessageId", str)
+
+ANONYMOUS = "anonymous:"
+MAX_ID_CHARS = 256
+MAX_NAME_CHARS = 200
+MAX_LINES = 1_000
+MAX_MESSAGE_BYTES = 32 * 1024
+MAX_FUTURE_MS = 10 * MINUTE_MS
+MAX_AGE_MS = 30 * DAY_MS
+"""Older events are refused outside a replay: repeated messageIds are recognised for this long."""
+
+
+class EventType(StrEnum):
+    """What kind of message it is."""
+
+    TRACK = "track"
+    IDENTIFY = "identify"
+    PAGE = "page"
+    SCREEN = "screen"
+    GROUP = "group"
+    ALIAS = "alias"
+
+
+class InteractionType(StrEnum):
+    """What a person did with an item."""
+
+    VIEW = "view"
+    CLICK = "click"
+    ADD_TO_CART = "add_to_cart"
+    REMOVE_FROM_CART = "remove_from_cart"
+    ADD_TO_WISHLIST = "add_to_wishlist"
+    PURCHASE = "purchase"
+    REFUND = "refund"
+
+
+INTERACTION_OF_NAME: Mapping[str, InteractionType] = {
+    "Product Viewed": InteractionType.VIEW,
+    "Product Clicked": InteractionType.CLICK,
+    "Product Added": InteractionType.ADD_TO_CART,
+    "Product Removed": InteractionType.REMOVE_FROM_CART,
+    "Product Added to Wishlist": InteractionType.ADD_TO_WISHLIST,
+    "Order Completed": InteractionType.PURCHASE,
+    "Order Refunded": InteractionType.REFUND,
+}
+
+RECOMMENDATION_SERVED = "Recommendation Served"
+RECOMMENDATION_VIEWED = "Recommendation Viewed"
+EVENT_FAILED = "Event Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One item of an event."""
+
+    item_id: ItemId
+    quantity: float = 1.0
+    price: float | None = None
+    """Unit price, in the currency of the event."""
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One accepted message."""
+
+    message_id: MessageId
+    type: EventType
+    name: str | None
+    user_id: str | None
+    anonymous_id: str | None
+    at_ms: int
+    """When it happened, corrected for the sender's clock."""
+    received_ms: int
+    """When the collector took it."""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    traits: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def person(self) -> UserId:
+        """The raw id that keys the profile and the partition."""
+        return person_id(self.user_id, self.anonymous_id)
+
+    @property
+    def interaction(self) -> InteractionType | None:
+        """What the person did with ``lines``, or None where the event is about no item."""
+        return INTERACTION_OF_NAME.get(self.name) if self.name is not None and self.lines else None
+
+    def to_payload(self) -> bytes:
+        """Return the regular JSON form that the event log keeps."""
+        return orjson.dumps(
+            {
+                "messageId": self.message_id,
+                "type": self.type.value,
+                "event": self.name,
+                "userId": self.user_id,
+                "anonymousId": self.anonymous_id,
+                "atMs": self.at_ms,
+                "receivedMs": self.received_ms,
+                "properties": self.properties,
+                "traits": self.traits,
+                "context": self.context,
+            }
+        )
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> "Event":
+        """Read what :meth:`to_payload` wrote.
+
+        Raises:
+            InvalidEvent: the payload is not such a form.
+        """
+        try:
+            raw = orjson.loads(payload)
+            name, properties = raw["event"], raw["properties"]
+            return cls(
+                message_id=raw["messageId"],
+                type=EventType(raw["type"]),
+                name=name,
+                user_id=raw["userId"],
+                anonymous_id=raw["anonymousId"],
+                at_ms=raw["atMs"],
+                received_ms=raw["receivedMs"],
+                properties=properties,
+                traits=raw["traits"],
+                context=raw["context"],
+                lines=_lines(name, properties),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidEvent("payload", payload[:60], "an event as the log keeps it") from error
+
+
+def person_id(user_id: str | None, anonymous_id: str | None) -> UserId:
+    """Return the id that keys a person: the user id where there is one.
+
+    >>> person_id(None, "a1")
+    'anonymous:a1'
+    """
+    if user_id is not None:
+        return UserId(user_id)
+    if anonymous_id is None:
+        raise InvalidEvent("userId", None, "userId or anonymousId")
+    return UserId(ANONYMOUS + anonymous_id)
+
+
+def parse_event(
+    message: Any,
+    *,
+    received_at: datetime,
+    type: EventType | None = None,
+    sent_at: str | None = None,
+    replay: bool = False,
+) -> Event:
+    """Check one message of the Segment dialect and make it regular.
+
+    Args:
+        message: the decoded JSON value.
+        received_at: when the collector took it.
+        type: what the route says it is; the message's own ``type`` where the route says nothing.
+        sent_at: the batch's ``sentAt``, where the message has none.
+        replay: accept events of any age.
+
+    Raises:
+        InvalidEvent: names the field, the value and what is allowed.
+    """
+    if not isinstance(message, dict):
+        raise InvalidEvent("message", message, "a JSON object")
+    kind = type or _event_type(message.get("type"))
+    user_id, anonymous_id = _person(message, kind)
+    name = _name(message, kind)
+    properties = _mapping(message, "properties")
+    received_ms = to_ms(received_at)
+    event = Event(
+        message_id=MessageId(_required_id(message, "messageId")),
+        type=kind,
+        name=name,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        at_ms=_event_time(message, received_ms=received_ms, sent_at=sent_at, replay=replay),
+        received_ms=received_ms,
+        properties=properties,
+        traits=_traits(message, kind),
+        context=_mapping(message, "context"),
+        lines=_lines(name, properties),
+    )
+    _check_lines(event)
+    return event
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the payload of a checked event, within the size limit.
+
+    Raises:
+        InvalidEvent: the event is larger than ``MAX_MESSAGE_BYTES``.
+    """
+    try:
+        payload = event.to_payload()
+    except TypeError as error:
+        raise InvalidEvent(
+            "message", event.message_id, "values that JSON can carry, nested at most 250 deep"
+        ) from error
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise InvalidEvent("message", f"{len(payload)} bytes", f"at most {MAX_MESSAGE_BYTES} bytes")
+    return payload
+
+
+def _event_type(value: Any) -> EventType:
+    try:
+        return EventType(value)
+    except ValueError:
+        raise InvalidEvent("type", value, "one of " + ", ".join(EventType)) from None
+
+
+def _person(message: Mapping[str, Any], kind: EventType) -> tuple[str | None, str | None]:
+    user_id = _optional_id(message, "userId")
+    anonymous_id = _optional_id(message, "anonymousId")
+    if user_id is None and anonymous_id is None:
+        raise InvalidEvent("userId", None, "userId or anonymousId, a non-empty string")
+    if user_id is not None and user_id.startswith(ANONYMOUS):
+        raise InvalidEvent("userId", user_id, f"an id that does not start with {ANONYMOUS!r}")
+    if kind is EventType.ALIAS:
+        _required_id(message, "previousId")
+    if kind is EventType.GROUP:
+        _required_id(message, "groupId")
+    return user_id, anonymous_id
+
+
+def _required_id(message: Mapping[str, Any], name: str) -> str:
+    value = _optional_id(message, name)
+    if value is None:
+        raise InvalidEvent(name, None, f"a non-empty string of at most {MAX_ID_CHARS} characters")
+    return value
+
+
+def _optional_id(message: Mapping[str, Any], name: str) -> str | None:
+    value = message.get(name)
+    if value is None:
+        return None
+    return _id(value, name)
+
+
+def _id(value: Any, name: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_ID_CHARS or not value.isprintable():
+        raise InvalidEvent(name, value, f"a non-empty printable string of at most {MAX_ID_CHARS} characters")
+    return value
+
+
+def _name(message: Mapping[str, Any], kind: EventType) -> str | None:
+    key = "event" if kind is EventType.TRACK else "name"
+    if kind not in (EventType.TRACK, EventType.PAGE, EventType.SCREEN):
+        return None
+    value = message.get(key)
+    if value is None and kind is not EventType.TRACK:
+        return None
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_NAME_CHARS:
+        raise InvalidEvent(key, value, f"a non-empty string of at most {MAX_NAME_CHARS} characters")
+    return value
+
+
+def _mapping(message: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = message.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidEvent(name, value, "a JSON object")
+    return value
+
+
+def _traits(message: Mapping[str, Any], kind: EventType) -> dict[str, Any]:
+    traits = _mapping(message, "traits")
+    if kind is EventType.ALIAS:
+        return {**traits, "previousId": message["previousId"]}
+    if kind is EventType.GROUP:
+        return {**traits, "groupId": message["groupId"]}
+    return traits
+
+
+def _event_time(message: Mapping[str, Any], *, received_ms: int, sent_at: str | None, replay: bool) -> int:
+    """Return when it happened: ``receivedAt - (sentAt - originalTimestamp)`` where the sender says when it sent."""
+    original = _time(message, "originalTimestamp")
+    if original is None:
+        original = _time(message, "timestamp")
+    if original is None:
+        return received_ms
+    sent = _time(message, "sentAt")
+    if sent is None and sent_at is not None:
+        sent = _time({"sentAt": sent_at}, "sentAt")
+    at_ms = original if sent is None or replay else received_ms - (sent - original)
+    if at_ms > received_ms + MAX_FUTURE_MS:
+        allowed = f"a time at most {MAX_FUTURE_MS // MINUTE_MS} minutes after it was received"
+        raise InvalidEvent("timestamp", message.get("timestamp"), allowed)
+    if at_ms < received_ms - MAX_AGE_MS and not replay:
+        allowed = f"a time at most {MAX_AGE_MS // DAY_MS} days old; older history comes in with `bespoke ingest`"
+        raise InvalidEvent("timestamp", message.get("timestamp"), allowed)
+    return at_ms
+
+
+def _time(message: Mapping[str, Any], name: str) -> int | None:
+    value = message.get(name)
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        at_ms = to_ms(datetime.fromisoformat(value))
+    except (ValueError, OverflowError):
+        raise InvalidEvent(name, value, "an ISO 8601 time such as 2026-01-31T12:00:00Z") from None
+    if at_ms < 0:
+        raise InvalidEvent(name, value, "a time after 1970")
+    return at_ms
+
+
+def _lines(name: str | None, properties: Mapping[str, Any]) -> tuple[Line, ...]:
+    if name not in INTERACTION_OF_NAME:
+        return ()
+    products = properties.get("products")
+    rows = products if isinstance(products, list) else [properties]
+    return tuple(
+        Line(
+            ItemId(str(row["product_id"])),
+            row.get("quantity", 1.0) if row.get("quantity") is not None else 1.0,
+            row.get("price"),
+            row.get("category"),
+        )
+        for row in rows
+        if isinstance(row, dict) and row.get("product_id") is not None
+    )
+
+
+def _check_lines(event: Event) -> None:
+    if event.name not in INTERACTION_OF_NAME:
+        return
+    products = event.properties.get("products")
+    if products is None:
+        _check_line(event.properties, "properties")
+        return
+    if not isinstance(products, list) or not 1 <= len(products) <= MAX_LINES:
+        raise InvalidEvent("properties.products", products, f"a list of 1 to {MAX_LINES} products")
+    for n, row in enumerate(products):
+        path = f"properties.products[{n}]"
+        if not isinstance(row, dict):
+            raise InvalidEvent(path, row, "a JSON object with a product_id")
+        _check_line(row, path)
+
+
+def _check_line(row: Mapping[str, Any], path: str) -> None:
+    item_id = row.get("product_id")
+    if item_id.__class__ is not str or not item_id or len(item_id) > MAX_ID_CHARS or not item_id.isprintable():
+        _id(item_id, f"{path}.product_id")
+    _check_amount(row.get("quantity"), f"{path}.quantity")
+    _check_amount(row.get("price"), f"{path}.price")
+    category = row.get("category")
+    if category is not None and (category.__class__ is not str or len(category) > MAX_ID_CHARS):
+        raise InvalidEvent(f"{path}.category", category, f"a string of at most {MAX_ID_CHARS} characters")
+
+
+def _check_amount(value: Any, path: str) -> None:
+    if value is None:
+        return
+    if value.__class__ not in (int, float) or not math.isfinite(value) or not 0 <= value <= 1e12:
+        raise InvalidEvent(path, value, "a finite number, 0 or more")
