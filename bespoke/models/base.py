@@ -1,0 +1,317 @@
+"""What recommenders share: the vocabulary, interactions to learn from, a person's history to score, the model protocol.
+
+Shapes in this package: U users, I items, N interactions, H distinct items of one history, B histories of a batch,
+D factors. An array's name ends in its shape: ``scores_BI``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.sparse import csr_array
+
+from bespoke.clock import DAY_MS
+from bespoke.errors import BundleError, TrainingError, shown
+from bespoke.events import InteractionType, ItemId, UserId
+from bespoke.profiles import Recent
+
+FloatArray = npt.NDArray[np.float32]
+RowArray = npt.NDArray[np.int32]
+TimeArray = npt.NDArray[np.int64]
+AnyArray = npt.NDArray[Any]
+
+IdT = TypeVar("IdT", bound=str)
+OnEpoch = Callable[[int, float], None]
+"""Called after each epoch with its number, from 1, and the objective."""
+
+
+class Vocabulary(Generic[IdT]):
+    """Ids and their row numbers: the one place where outside ids become rows of arrays, and rows ids again.
+
+    >>> Vocabulary(["a", "b"]).rows(["b", "?"]).tolist()
+    [1, -1]
+    """
+
+    def __init__(self, ids: Iterable[IdT] = ()) -> None:
+        self.ids: tuple[IdT, ...] = tuple(ids)
+        self._row_of = {id: row for row, id in enumerate(self.ids)}
+        if len(self._row_of) != len(self.ids):
+            raise ValueError(f"a vocabulary's ids differ, got {len(self.ids) - len(self._row_of)} repeated ones")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._row_of
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.ids == other.ids
+
+    def __hash__(self) -> int:
+        return hash(self.ids)
+
+    def row(self, id: IdT) -> int | None:
+        """Return the row of ``id``, or None where it is unknown."""
+        return self._row_of.get(id)
+
+    def rows(self, ids: Iterable[IdT]) -> RowArray:
+        """Return the row of each id, -1 where it is unknown."""
+        row_of = self._row_of
+        return np.array([row_of.get(id, -1) for id in ids], dtype=np.int32)
+
+
+class InteractionWeights(BaseModel):
+    """How much one line of each interaction type counts as a sign of liking; 0 ignores the type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    view: float = Field(default=0.1, ge=0, le=100, description="An item was looked at.")
+    click: float = Field(default=0.1, ge=0, le=100, description="An item was clicked.")
+    add_to_cart: float = Field(default=0.3, ge=0, le=100, description="An item was put into a cart.")
+    remove_from_cart: float = Field(default=0.0, ge=0, le=100, description="An item was taken out of a cart.")
+    add_to_wishlist: float = Field(default=0.3, ge=0, le=100, description="An item was put on a wish list.")
+    purchase: float = Field(default=1.0, ge=0, le=100, description="An item was bought.")
+    refund: float = Field(default=0.0, ge=0, le=100, description="An item was given back.")
+
+    @cached_property
+    def of_type(self) -> Mapping[str, float]:
+        """The weight of each interaction type, by its value."""
+        return {kind.value: float(getattr(self, kind.value)) for kind in InteractionType}
+
+    def of(self, interactions: Iterable[str]) -> FloatArray:
+        """Return the weight of each interaction; a type that is not known weighs 0."""
+        of_type = self.of_type
+        return np.array([of_type.get(interaction, 0.0) for interaction in interactions], dtype=np.float32)
+
+
+class ModelConfig(BaseModel):
+    """What every model's config has; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interaction_weights: InteractionWeights = Field(
+        default=InteractionWeights(), description="What a line of each interaction type counts."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """N lines of who did something with which item, in rows of two vocabularies."""
+
+    users: Vocabulary[UserId]
+    items: Vocabulary[ItemId]
+    user_N: RowArray
+    item_N: RowArray
+    at_ms_N: TimeArray
+    weight_N: FloatArray
+    """What the line counts, by its interaction type; always positive."""
+
+    def __len__(self) -> int:
+        return len(self.user_N)
+
+    @classmethod
+    def from_columns(cls, users: Any, items: Any, at_ms: Any, weights: Any) -> Self:
+        """Number the ids of N lines in alphabetical order, so that the order of the lines does not matter.
+
+        Args:
+            users: string column [N]: Arrow, NumPy or a sequence.
+            items: string column [N].
+            at_ms: integer column [N], milliseconds.
+            weights: float column [N]; lines that weigh nothing are left out, their ids too.
+
+        Raises:
+            TrainingError: the columns differ in length, hold nulls or weights that are no numbers.
+        """
+        at_ms_N = np.asarray(at_ms, dtype=np.int64)
+        weight_N = np.asarray(weights, dtype=np.float32)
+        if not len(users) == len(items) == len(at_ms_N) == len(weight_N):
+            raise TrainingError(
+                f"interaction columns differ in length: {len(users)} users, {len(items)} items, "
+                f"{len(at_ms_N)} times, {len(weight_N)} weights"
+            )
+        if not np.isfinite(weight_N).all():
+            raise TrainingError("interaction weights hold NaN or infinity; give every line a finite weight")
+        kept_N = weight_N > 0
+        user_ids, user_N = _numbered(users, kept_N)
+        item_ids, item_N = _numbered(items, kept_N)
+        return cls(Vocabulary(user_ids), Vocabulary(item_ids), user_N, item_N, at_ms_N[kept_N], weight_N[kept_N])
+
+    def decayed_weights(self, *, at_ms: int, half_life_days: float | None) -> FloatArray:
+        """Return the weights [N] as seen at ``at_ms``: halved every half-life, unchanged where that is None."""
+        return decayed(self.weight_N, self.at_ms_N, at_ms=at_ms, half_life_days=half_life_days)
+
+    def to_csr(self, weight_N: FloatArray | None = None) -> csr_array:
+        """Return the users' total weights on items, [U, I]; of ``weight_N`` where given."""
+        values_N = self.weight_N if weight_N is None else weight_N
+        total_UI = csr_array((values_N, (self.user_N, self.item_N)), shape=(len(self.users), len(self.items)))
+        total_UI.sum_duplicates()
+        return total_UI
+
+    def require_some(self) -> None:
+        """Raise TrainingError where there is nothing to learn from."""
+        if not len(self):
+            raise TrainingError("there are no interactions to learn from; widen the window or check the weights")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a model may know of a person when it scores: an id, recent lines, and the time of the request."""
+
+    user_id: UserId | None
+    recent: tuple[Recent, ...]
+    at_ms: int
+
+
+class Basis(StrEnum):
+    """What scores for a person rest on."""
+
+    PERSON = "person"
+    """The person took part in training."""
+    RECENT_ITEMS = "recent_items"
+    """A person the model does not know, placed by recent items."""
+    POPULARITY = "popularity"
+    """Nothing personal: everybody gets the same scores."""
+
+
+class Model(Protocol):
+    """A trained recommender. It never changes after training, so threads may share it.
+
+    ``tests/models/conformance.py`` says what holds for every model.
+    """
+
+    kind: ClassVar[str]
+    """Name of the family, as bundles and config files use it."""
+    Config: ClassVar[type[ModelConfig]]
+
+    @property
+    def config(self) -> ModelConfig:
+        """What it was trained with."""
+
+    @property
+    def vocabulary(self) -> Vocabulary[ItemId]:
+        """The items that it scores, by row."""
+
+    @property
+    def users(self) -> Vocabulary[UserId]:
+        """The people it learned something of its own about; empty for models that keep nothing per person."""
+
+    @property
+    def popularity_I(self) -> FloatArray:
+        """Decayed weight of each item in the training window: what everybody does."""
+
+    @classmethod
+    def fit(
+        cls,
+        interactions: Interactions,
+        *,
+        config: Any = None,
+        at_ms: int,
+        seed: int = 0,
+        on_epoch: OnEpoch | None = None,
+    ) -> Self:
+        """Learn from ``interactions`` as seen at ``at_ms``.
+
+        Raises:
+            TrainingError: there is nothing to learn from.
+        """
+
+    def basis(self, history: History) -> Basis:
+        """Return what :meth:`scores` rests on for this person."""
+
+    def scores(self, history: History) -> FloatArray:
+        """Return a score [I] for every item, higher is better; popularity where nothing is known of the person."""
+
+    def scores_batch(self, histories: Sequence[History]) -> FloatArray:
+        """Return scores [B, I], each row as :meth:`scores` gives it."""
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """Return what was learned, by name."""
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, AnyArray],
+        *,
+        vocabulary: Vocabulary[ItemId],
+        users: Vocabulary[UserId],
+        config: Any,
+    ) -> Self:
+        """Put together what :meth:`arrays` gave.
+
+        Raises:
+            BundleError: names or shapes do not fit.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ItemMass:
+    """The distinct items of one history that a model knows, and the decayed weight of each."""
+
+    row_H: RowArray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    mass_H: FloatArray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.row_H)
+
+
+def item_mass(
+    history: History,
+    *,
+    vocabulary: Vocabulary[ItemId],
+    weights: InteractionWeights,
+    half_life_days: float | None,
+) -> ItemMass:
+    """Return the decayed weight of each item in ``history.recent`` that ``vocabulary`` holds."""
+    if not history.recent:
+        return ItemMass()
+    at_ms, item_ids, interactions, _ = zip(*history.recent, strict=True)
+    row_H = vocabulary.rows(item_ids)
+    weight_H = decayed(
+        weights.of(interactions), np.array(at_ms, dtype=np.int64), at_ms=history.at_ms, half_life_days=half_life_days
+    )
+    kept_H = (row_H >= 0) & (weight_H > 0)
+    distinct_H, place_H = np.unique(row_H[kept_H], return_inverse=True)
+    mass_H = np.bincount(place_H, weights=weight_H[kept_H], minlength=len(distinct_H))
+    return ItemMass(distinct_H, mass_H.astype(np.float32))
+
+
+def decayed(weight_N: FloatArray, at_ms_N: TimeArray, *, at_ms: int, half_life_days: float | None) -> FloatArray:
+    """Return weights [N] halved every half-life of their age at ``at_ms``; what lies in the future keeps its weight."""
+    if half_life_days is None:
+        return weight_N
+    age_days_N = np.maximum(at_ms - at_ms_N, 0) / DAY_MS
+    # Below the smallest normal float32 a weight is noise that slows every product; such a line is as good as absent.
+    exponent_N = np.minimum(age_days_N / half_life_days, 120.0)
+    return (weight_N * np.exp2(-exponent_N)).astype(np.float32)
+
+
+def _numbered(column: Any, kept_N: npt.NDArray[np.bool_]) -> tuple[list[Any], RowArray]:
+    """Return the distinct ids in alphabetical order and each line's number among them."""
+    array = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column, type=pa.string())
+    array = array.cast(pa.large_string())
+    if array.null_count:
+        raise TrainingError(f"{array.null_count} interaction lines have no id; leave them out")
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    encoded = array.filter(pa.array(kept_N)).dictionary_encode()
+    ids = np.array(encoded.dictionary.to_pylist(), dtype=object)
+    order = np.argsort(ids, kind="stable")
+    number_of = np.empty(len(ids), dtype=np.int32)
+    number_of[order] = np.arange(len(ids), dtype=np.int32)
+    return ids[order].tolist(), number_of[encoded.indices.to_numpy()]
+
+
+def check_arrays(arrays: Mapping[str, AnyArray], shapes: Mapping[str, tuple[int, ...]], *, kind: str) -> None:
+    """Raise BundleError unless ``arrays`` are exactly those named in ``shapes``, float32 and of those shapes."""
+    if set(arrays) != set(shapes):
+        raise BundleError(f"a {kind} model has the arrays {sorted(shapes)}, got {shown(sorted(arrays))}")
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise BundleError(f"array {name!r} of a {kind} model: got {array.dtype} {array.shape}, expected {shape}")

@@ -1,0 +1,49 @@
+"""The command line: one verb per job. Commands import what they need when they run, so that help is there at once."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bespoke.errors import BespokeError
+from cli import data, keys, models, monitor, service, training
+
+app = typer.Typer(
+    name="bespoke",
+    help="Real-time personalization that a team can run itself, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+service.add_to(app)
+data.add_to(app)
+training.add_to(app)
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.add_typer(monitor.app, name="monitor")
+
+
+@app.command()
+def version(json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    from cli.output import print_json
+
+    if json:
+        print_json({"version": installed("bespoke")})
+    else:
+        typer.echo(installed("bespoke"))
+
+
+def main() -> None:
+    """Run a command; what Bespoke raises on purpose is a message and exit status 1, not a traceback."""
+    try:
+        app()
+    except BespokeError as error:
+        typer.secho(f"bespoke: {error}", err=True, fg="red")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

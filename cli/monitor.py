@@ -1,0 +1,37 @@
+"""Commands for what is watched."""
+
+from typing import Annotated
+
+import typer
+
+from cli.output import parse_date, print_json, print_table
+
+app = typer.Typer(help="Drift: features now against those that a model was trained on.", no_args_is_help=True)
+
+
+@app.command()
+def report(
+    model: Annotated[str, typer.Option(help="NAME@VERSION, NAME or a pointer.")] = "champion",
+    at: Annotated[str, typer.Option(help="Features as of this time.")] = "now",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+) -> None:
+    """Write a drift report and say what drifted."""
+    from runtime.reports import drift_report
+    from storage.settings import Settings
+
+    summary = drift_report(Settings(), model=model, at=parse_date(at))
+    if json:
+        print_json(summary)
+        return
+    columns = ("column", "method", "score", "threshold", "drifted")
+    print_table(columns, [[row[name] for name in columns] for row in summary["columns"]])
+    typer.echo(f"{summary['drifted']} of {len(summary['columns'])} features drifted; {summary['html']}")
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")] = 8001) -> None:
+    """Show the reports in Evidently's own pages, until Ctrl-C."""
+    from monitoring.ui import serve_ui
+    from storage.settings import Settings
+
+    serve_ui(Settings(), port=port)

@@ -1,0 +1,50 @@
+"""Views: the columns of users' states and of items.
+
+Rows hold state, never aged values: bespoke.features derives the features from a state at the moment they are used. So a
+state does not expire, and the views have no time to live: who has been away for a year still has a history.
+"""
+
+from datetime import timedelta
+
+from feast import FeatureView, Field
+from feast.types import Array, Bool, FeastType, Float64, Int64, String
+
+from bespoke.profiles import STATE_COLUMNS
+from entities import item, user
+from sources import items, user_state_push
+
+NEVER = timedelta(0)
+TYPES: dict[str, FeastType] = {
+    "int": Int64,
+    "string": String,
+    "ints": Array(Int64),
+    "floats": Array(Float64),
+    "strings": Array(String),
+}
+
+user_state = FeatureView(
+    name="user_state",
+    entities=[user],
+    ttl=NEVER,
+    schema=[
+        *(Field(name=name, dtype=TYPES[kind]) for name, kind in STATE_COLUMNS.items()),
+        Field(name="version", dtype=Int64, description="Offset in the event log up to which events are folded."),
+    ],
+    source=user_state_push,
+    description="What is known of a person: the columns of bespoke.profiles.STATE_COLUMNS.",
+)
+item_metadata = FeatureView(
+    name="item_metadata",
+    entities=[item],
+    ttl=NEVER,
+    schema=[
+        Field(name="name", dtype=String),
+        Field(name="category", dtype=Array(String), description="From the broadest to the narrowest."),
+        Field(name="brand", dtype=String),
+        Field(name="price", dtype=Float64),
+        Field(name="available", dtype=Bool),
+    ],
+    source=items,
+    online=False,
+    description="Items as the catalog described them. Online they are read from the model bundle, not from here.",
+)

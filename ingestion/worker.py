@@ -1,0 +1,101 @@
+"""One process that owns partitions: opens the stores, takes the lock, runs the processor until it is told to stop.
+
+``python -m ingestion.worker --until-idle`` is what a bulk import runs beside itself; the Ray actor holds the same class
+with online features.
+"""
+
+import argparse
+import signal
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+
+from bespoke.clock import SystemClock
+from bespoke.errors import Unavailable
+from ingestion.lakewriter import LakeWriter
+from ingestion.processor import FeatureSink, Processor
+from storage.eventlog import open_event_log
+from storage.lake import Lake
+from storage.lock import OwnerLock
+from storage.profiles import ProfileStore
+from storage.settings import Settings
+
+
+class Worker:
+    """The stores and the processor of one installation, held by one process at a time.
+
+    Raises:
+        Unavailable: another process holds these partitions.
+    """
+
+    def __init__(
+        self, settings: Settings, *, sink: FeatureSink | None = None, batch: int = 1_000, name: str = "processor"
+    ) -> None:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        self._lock = OwnerLock(settings.home / f"{name}.lock")
+        self._lock.acquire()
+        self.log = open_event_log(settings.log_path)
+        self._profiles = ProfileStore(settings.profiles_url)
+        self.processor = Processor(
+            self.log,
+            self._profiles,
+            LakeWriter(Lake(settings.lake_dir), self.log, self._profiles),
+            partitions=range(self.log.partitions),
+            sink=sink,
+            clock=SystemClock(),
+            batch=batch,
+        )
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.log.close()
+        self._profiles.close()
+        self._lock.release()
+
+    def idle(self) -> bool:
+        """Return whether the log holds nothing that is not applied."""
+        return all(self.log.end(partition) <= offset for partition, offset in self.processor.offsets.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the processor of the installation that the environment names, without online features."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument(
+        "--until-idle", action="store_true", help="end when standard input is closed and all is applied"
+    )
+    parser.add_argument("--batch", type=int, default=1_000, help="messages per transaction")
+    options = parser.parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        worker = Worker(Settings(), batch=options.batch)
+    except Unavailable as error:
+        print(error)
+        return 3
+    with worker:
+        fed = _input_closed() if options.until_idle else threading.Event()
+        worker.processor.run(until=lambda: stop.is_set() or (fed.is_set() and worker.idle()))
+    return 0
+
+
+def _input_closed() -> threading.Event:
+    """Return an event that is set when the feeding process closes our standard input, or ends."""
+    import sys
+
+    closed = threading.Event()
+
+    def read() -> None:
+        sys.stdin.read()
+        closed.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    return closed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""What the models see and what comes of it, watched with Evidently."""

@@ -1,0 +1,1 @@
+"""Puts the stages together on one machine or a cluster."""

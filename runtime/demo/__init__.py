@@ -1,0 +1,1 @@
+"""The demo: real grocery purchases through the whole loop."""

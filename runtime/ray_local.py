@@ -1,0 +1,43 @@
+"""Ray for one command: joins the installation's running Ray, or starts one for as long as it takes."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from storage.settings import Settings
+
+LOGICAL_CPUS = 4
+"""At least so many, since with fewer Ray Data may wait for a CPU that training holds."""
+
+
+def logical_cpus() -> int:
+    """Return how many CPUs to tell Ray that there are."""
+    return max(LOGICAL_CPUS, os.cpu_count() or 1)
+
+
+@contextmanager
+def ray_session(settings: Settings) -> Iterator[None]:
+    """Connect to Ray for the time of a command."""
+    import ray
+    from ray.data import DataContext
+
+    from runtime.state import read_state
+
+    state = read_state(settings.home)
+    if state is not None and state.alive():
+        ray.init(address=state.ray_address, log_to_driver=False, logging_level=logging.WARNING)
+    else:
+        quiet_ray()
+        ray.init(num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def quiet_ray() -> None:
+    """Set, before Ray starts, what keeps it from reporting home and from warning about this very setting."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,0 +1,1 @@
+"""HTTP: the collector takes events in, the recommender answers; plain FastAPI, held by Serve deployments."""

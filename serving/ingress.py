@@ -1,0 +1,63 @@
+"""What Serve's ingress wants to find in the environment before Ray starts. ``python -m serving.ingress`` prints it."""
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+DEFAULT_HTTP_PORT = 8000
+
+INGRESS_ENV: Mapping[str, str] = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    # A request whose replica dies goes to another one. Doing it twice does no harm: events carry a messageId,
+    # recommendations are reads. Only requests of up to 16 KB are repeated; larger ones get a 500 and are sent again.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # How long a stopping replica stays reachable, and a replaced HAProxy process lives.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+}
+"""Environment of every ingress."""
+
+
+def ingress_env(http_port: int = DEFAULT_HTTP_PORT) -> dict[str, str]:
+    """Return the environment of an ingress at ``http_port``, whose side ports and files are its own.
+
+    It has to be set before ``ray.serve`` is imported and before Ray starts. Two installations on one machine run beside
+    each other if their ports differ. HAProxy's metrics and statistics listen on every address of the machine and Serve
+    has no setting for that: keep those ports behind a firewall.
+    """
+    shift = http_port - DEFAULT_HTTP_PORT
+    # Not under the home folder: the path of a Unix socket has at most 108 characters, and Ray adds 60 of its own.
+    folder = Path(tempfile.gettempdir()) / f"bespoke-ingress-{http_port}"
+    return {
+        **INGRESS_ENV,
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_shifted(9101, shift)),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_shifted(8404, shift)),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_shifted(8500, shift)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }
+
+
+def _shifted(port: int, shift: int) -> int:
+    """Move a side port along with the HTTP port, within the ports that a program may take.
+
+    >>> _shifted(9101, 0), _shifted(9101, 10_000), _shifted(9101, 57_000)
+    (9101, 19101, 1589)
+    """
+    lowest, count = 1_024, 64_512
+    return (port + shift - lowest) % count + lowest
+
+
+def main() -> None:
+    """Print the environment as shell commands: ``eval "$(python -m serving.ingress)"``."""
+    for name, value in ingress_env(int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_HTTP_PORT).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Reading a person's state for one request: within a deadline, and after the events that the request names."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from bespoke.errors import Unavailable
+from bespoke.events import UserId
+from bespoke.profiles import EMPTY, Profile
+from serving.tokens import reached
+from storage.eventlog.base import EventLog, partition_of
+
+logger = logging.getLogger(__name__)
+
+FEATURES_GROUP = "features"
+"""The reader of the event log whose positions say how far the online features are."""
+READ_TIMEOUT_S = 0.3
+"""A read that takes longer counts as failed: the answer degrades instead of waiting."""
+REFLECT_TIMEOUT_S = 0.5
+POLL_S = 0.005
+
+
+class OnlineState(Protocol):
+    """A profile as the online store has it."""
+
+    @property
+    def profile(self) -> Profile: ...
+
+
+class FeatureReader(Protocol):
+    """Where profiles are read: :class:`storage.features.OnlineFeatures`."""
+
+    def read(self, user_ids: Sequence[UserId], *, service: str) -> Mapping[UserId, OnlineState]:
+        """Return the profiles of ``user_ids``; people without one are absent."""
+
+    def ready(self) -> bool:
+        """Return whether a read would succeed now."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonState:
+    """What is known of one person at the moment of a request."""
+
+    profile: Profile = EMPTY
+    reflects: bool | None = None
+    """Whether the profile holds the events that the request named; None where it named none."""
+    degraded: str | None = None
+    """Why the profile may lack what it should hold."""
+
+
+class PeopleReader:
+    """Reads the online features of one person at a time."""
+
+    def __init__(self, features: FeatureReader, log: EventLog, *, threads: ThreadPoolExecutor) -> None:
+        self._features = features
+        self._log = log
+        self._threads = threads
+
+    async def read(self, user_id: UserId, *, service: str, after: Mapping[int, int] | None) -> PersonState:
+        """Return the state of ``user_id``; never raises where a store fails.
+
+        Args:
+            user_id: the raw id.
+            service: name of the feature service that the model was trained with.
+            after: partition -> offset of the events to wait for.
+        """
+        reflects = None if after is None else await self._wait(self._own(user_id, after))
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                found = await loop.run_in_executor(
+                    self._threads, lambda: self._features.read([user_id], service=service)
+                )
+        except (Unavailable, TimeoutError) as error:
+            logger.warning("features cannot be read: %s", type(error).__name__)
+            return PersonState(reflects=None if after is None else False, degraded="features_unavailable")
+        return PersonState(found[user_id].profile if user_id in found else EMPTY, reflects)
+
+    def _own(self, user_id: UserId, after: Mapping[int, int]) -> Mapping[int, int]:
+        """Return the part of the token that concerns the person: one partition where the token names it."""
+        own = partition_of(user_id, self._log.partitions)
+        return {own: after[own]} if own in after else after
+
+    async def _wait(self, token: Mapping[int, int]) -> bool:
+        """Wait until the online features hold the token's events; return False where they do not in time."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(REFLECT_TIMEOUT_S):
+                while not reached(token, await loop.run_in_executor(self._threads, self._positions)):
+                    await asyncio.sleep(POLL_S)
+        except (Unavailable, TimeoutError):
+            return False
+        return True
+
+    def _positions(self) -> Mapping[int, int]:
+        return self._log.positions(FEATURES_GROUP)

@@ -1,0 +1,133 @@
+"""The JSON forms of the HTTP interface."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+from bespoke.events import ANONYMOUS, MAX_ID_CHARS
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+def _text(value: Any) -> Any:
+    """Take whole numbers for ids too, as events do."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _printable(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("an id is a non-empty printable string")
+    return value
+
+
+Id = Annotated[
+    str,
+    BeforeValidator(_text),
+    StringConstraints(min_length=1, max_length=MAX_ID_CHARS),
+    AfterValidator(_printable),
+]
+
+
+class RecommendationRequest(_Form):
+    """Who asks for what."""
+
+    user_id: Id | None = Field(default=None, description="The person, where known by an id of your own.")
+    anonymous_id: Id | None = Field(default=None, description="The person, where known by a device or session only.")
+    item_id: Id | None = Field(default=None, description="The item that the list stands beside; it is left out.")
+    num_results: int = Field(default=10, ge=1, le=100, description="How many items at most.")
+    context: dict[str, Any] = Field(default_factory=dict, description="What else is known of the moment.")
+    surface: str | None = Field(default=None, max_length=100, description="Where the list is shown, such as `home`.")
+    exclude: tuple[Id, ...] = Field(default=(), max_length=1_000, description="Items that must not come back.")
+    after: str | None = Field(
+        default=None, max_length=2_000, description="Token of a /collect answer whose events the list has to reflect."
+    )
+
+    @model_validator(mode="after")
+    def _names_a_person(self) -> Self:
+        if self.user_id is None and self.anonymous_id is None:
+            raise ValueError("userId or anonymousId is required")
+        if self.user_id is not None and self.user_id.startswith(ANONYMOUS):
+            raise ValueError(f"userId may not start with {ANONYMOUS!r}")
+        return self
+
+
+class RecommendedItem(_Form):
+    """One item of a list."""
+
+    item_id: str
+    score: float = Field(description="Comparable within one list only.")
+    source: str = Field(description="What put the item there.")
+    reasons: tuple[str, ...] = Field(description="Why, in words for people.")
+    name: str | None = None
+
+
+class RecommendationResponse(_Form):
+    """The list, and how it came about."""
+
+    recommendation_id: str = Field(description="Send it as `recommendation_id` with events that follow from the list.")
+    items: tuple[RecommendedItem, ...]
+    experiment: str | None = Field(description="The experiment that the person takes part in.")
+    variant: str | None
+    model_version: str | None = Field(description="`name@version` of the model that answered.")
+    degraded: str | None = Field(description="Why the list is less personal than it could be; null where it is not.")
+    reflects: bool | None = Field(description="Whether the list reflects the events of `after`; null without it.")
+
+
+class RejectedEvent(_Form):
+    """One event that was refused, and why."""
+
+    index: int = Field(description="Its place in the batch, from 0.")
+    message_id: str | None
+    field: str
+    value: str
+    allowed: str
+
+
+class CollectAccepted(_Form):
+    """The valid events of the request are stored."""
+
+    success: bool = True
+    accepted: int
+    token: str = Field(description="For `after` of a recommendation request.")
+    rejected: tuple[RejectedEvent, ...] = ()
+
+
+class ErrorBody(_Form):
+    """Nothing was done."""
+
+    success: bool = False
+    code: str = Field(description="A stable word for programs.")
+    message: str = Field(description="For people.")
+
+
+class CollectError(ErrorBody):
+    """Nothing was stored."""
+
+    rejected: tuple[RejectedEvent, ...] = ()
+
+
+class ModelInfo(_Form):
+    """One pointer: what it should serve and what it serves."""
+
+    pointer: str
+    wanted: str | None = Field(description="`name@version` in the control store.")
+    active: str | None = Field(description="`name@version` that answers requests.")
+    kind: str | None = Field(default=None, description="The model family of the active version.")
+    error: str | None = Field(default=None, description="Why the wanted version is not active.")
+
+
+class ModelsResponse(_Form):
+    """Every pointer that this process follows."""
+
+    models: tuple[ModelInfo, ...]
+    experiments: tuple[str, ...] = Field(description="Names of the experiments in force.")
+
+
+class Readiness(_Form):
+    """Whether the process can answer, and what it lacks."""
+
+    ready: bool
+    lacks: tuple[str, ...] = Field(default=(), description="What is missing or degraded, in words.")

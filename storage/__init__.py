@@ -1,0 +1,1 @@
+"""Where bytes rest: one interface each, embedded by default."""

@@ -1,0 +1,1 @@
+"""From the lake to published model bundles, on Ray."""
