@@ -1,7 +1,7 @@
 """How long it takes until an event changes what its person is recommended, on an idle system with embedded stores.
 
-People whom the system knows from the first weeks of The Complete Journey buy an item that they never bought. Recommendations are asked
-for again and again until they differ from those before; and, for others, once with the event's token.
+A model trained on the first weeks of The Complete Journey serves. People that the system has never seen buy one item.
+Recommendations are asked for again and again until they differ from those before; for others, once, with the token.
 """
 
 import tempfile
@@ -33,7 +33,10 @@ GIVE_UP_S = 10.0
 
 def run() -> Figures:
     """Measure ``TRIALS`` events without and as many with the token."""
-    with tempfile.TemporaryDirectory() as home, running(Settings(home=Path(home), http_port=8123, replay=True)) as caller:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        running(Settings(home=Path(home), http_port=8123, replay=True)) as caller,
+    ):
         times = [caller.until_changed(f"plain-{n}", n) for n in range(TRIALS)]
         honoured = [caller.changed_with_token(f"token-{n}", n) for n in range(TRIALS)]
     changed = [seconds for seconds in times if seconds is not None]
@@ -72,7 +75,12 @@ class Caller:
         """Send a purchase; return its token."""
         item = self.items[number % len(self.items)]
         properties = {"products": [{"product_id": item, "quantity": 1, "price": 1.0}]}
-        body = {"messageId": f"{person}-{number}", "userId": person, "event": "Order Completed", "properties": properties}
+        body = {
+            "messageId": f"{person}-{number}",
+            "userId": person,
+            "event": "Order Completed",
+            "properties": properties,
+        }
         return str(self._post("/collect/v1/track", body)["token"])
 
     def recommend(self, person: str, after: str | None = None) -> dict[str, Any]:

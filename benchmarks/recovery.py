@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -31,6 +32,7 @@ from storage.settings import Settings
 MESSAGES = 100_000
 KILLS = 20
 APPEND_AT_ONCE = 200
+POLL_S = 0.002
 
 
 def run() -> Figures:
@@ -87,15 +89,14 @@ def flow(messages: Sequence[Message], settings: Settings, *, kill_at: Sequence[i
     done = 0
     try:
         for point in kill_at:
-            process = _start(settings, batch)
-            while process.poll() is None and _applied(log.partitions, profiles) < point:
-                threading.Event().wait(0.002)
-            done += process.poll() is None
-            process.kill()
-            process.wait()
+            with _start(settings, batch) as process:
+                while process.poll() is None and _applied(log.partitions, profiles) < point:
+                    time.sleep(POLL_S)
+                done += process.poll() is None
+                process.kill()
         feeding.join()
-        process = _start(settings, batch)
-        process.communicate()
+        with _start(settings, batch) as process:
+            process.communicate()
         if process.returncode != 0:
             raise RuntimeError(f"the processor ended with status {process.returncode}")
     finally:

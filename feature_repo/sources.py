@@ -27,6 +27,5 @@ items = FileSource(
     path=str(LAKE / "items/**/*.parquet"),
     file_format=ParquetFormat(),
     timestamp_field="event_timestamp",
-    created_timestamp_column="created_timestamp",
-    description="Every description that an item had.",
+    description="What the catalog said of each item, and since when.",
 )

@@ -81,7 +81,8 @@ class LakeWriter:
             self._lake.write_events(partition, waiting.first, waiting.next, waiting.events, waiting.offsets)
         if waiting.next > waiting.first:
             self._log.set_position(LAKE_GROUP, partition, waiting.next)
-            self._profiles.drop_skipped(partition, waiting.next)
+            # Up to where this file begins: a power cut may take the position just said back to there.
+            self._profiles.drop_skipped(partition, waiting.first)
         self._open[partition] = _Open(first=waiting.next, next=waiting.next)
 
     def _write_states(self, partition: int) -> None:

@@ -56,6 +56,11 @@ class SnapshotFollower:
         """What is missing of what should be served, in words."""
         return (*(() if self._error is None else (self._error,)), *self._snapshot.lacks)
 
+    @property
+    def ready(self) -> bool:
+        """Whether the control store was read at least once."""
+        return self._seen is not None
+
     def start(self) -> None:
         """Begin to follow."""
         self._thread.start()
@@ -80,10 +85,11 @@ class SnapshotFollower:
         due = bool(self._snapshot.lacks) and self._polls_since_build >= RETRY_POLLS
         if wanted == self._seen and not due:
             return
-        self._snapshot = build_snapshot(wanted, previous=self._snapshot, load=self._load)
+        previous = self._snapshot
+        self._snapshot = build_snapshot(wanted, previous=previous, load=self._load)
+        if self._snapshot.active != previous.active:
+            logger.info("serving %s", self._snapshot.active)
         self._seen, self._polls_since_build = wanted, 0
-        active = {name: model.active for name, model in self._snapshot.models.items()}
-        logger.info("serving %s", active)
 
     def _run(self) -> None:
         while not self._closing.wait(self._poll_s):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bespoke.clock import to_ms
-from bespoke.errors import BundleError, NotFound, Unavailable
+from bespoke.errors import BespokeError, BundleError
 from bespoke.events import UserId
 from bespoke.experiments import Experiment, assign
 from bespoke.models.base import History
@@ -94,6 +94,11 @@ class Snapshot:
         return Choice(standby, experiment.name, variant.name, "variant_model_missing" if standby else "no_model")
 
     @property
+    def active(self) -> dict[str, str | None]:
+        """The version that answers under each name."""
+        return {name: model.active for name, model in self.models.items()}
+
+    @property
     def lacks(self) -> tuple[str, ...]:
         """What is missing of what should be served, in words."""
         missing = [
@@ -129,7 +134,7 @@ def build_snapshot(wanted: Wanted, *, previous: Snapshot, load: Callable[[str], 
             if version not in loaded:
                 loaded[version] = _checked(load(version))
             models[name] = ServedModel(name, version, loaded[version])
-        except (BundleError, NotFound, Unavailable) as error:
+        except BespokeError as error:
             logger.error("model %s: %s cannot be served: %s", name, version, error)
             models[name] = ServedModel(name, version, kept, str(error))
     return Snapshot(models, wanted.experiments)
@@ -141,11 +146,23 @@ def reference(bundle: Bundle) -> str:
 
 
 def _checked(bundle: Bundle) -> Bundle:
-    """Ask the model the golden questions: a stranger, and somebody who took what is popular.
+    """Return ``bundle`` if its model answers the golden questions.
 
     Raises:
-        BundleError: an answer is empty or holds something that is no number or no known item.
+        BundleError: it does not.
     """
+    try:
+        _ask_golden_questions(bundle)
+    except BundleError:
+        raise
+    except Exception as error:
+        # Whatever a foreign bundle makes NumPy raise: it must not end the thread that follows the pointers.
+        raise BundleError(f"{reference(bundle)}: the model fails on golden questions: {error!r}") from error
+    return bundle
+
+
+def _ask_golden_questions(bundle: Bundle) -> None:
+    """Ask for a stranger, and for somebody who took what is popular."""
     at_ms = to_ms(bundle.manifest.created_at)
     popular = bundle.popular[:GOLDEN_ITEMS]
     taken = tuple(Recent(at_ms, item_id, "purchase", 1.0) for item_id in popular)
@@ -158,4 +175,3 @@ def _checked(bundle: Bundle) -> Bundle:
             raise BundleError(f"{reference(bundle)}: scores are missing or no finite numbers; train it again")
         if not len(top_k(scores_I, k=GOLDEN_ITEMS)):
             raise BundleError(f"{reference(bundle)}: it recommends nothing; train it again")
-    return bundle

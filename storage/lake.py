@@ -4,6 +4,7 @@ Intervals of time are half-open everywhere: ``since_ms <= t < until_ms``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -45,6 +46,7 @@ _TIMES: Mapping[Kind, Any] = {"events": pc.field("at_ms"), "states": pc.field("r
 _EPOCH = date(1970, 1, 1)
 _LOCK_TIMEOUT_S = 60.0
 _READ_TRIES = 10
+_WRITERS = 16
 _MERGE_BYTES = 64 << 20
 """Merged row groups are about this large in memory."""
 
@@ -98,11 +100,16 @@ class Lake:
     def _write(self, kind: Kind, partition: int, first: int, next: int, table: pa.Table) -> None:
         """Write one file per receipt day."""
         day_N = table.column("received_ms").to_numpy() // DAY_MS
-        for day in np.unique(day_N).tolist():
+
+        def write(day: int) -> None:
             file = LakeFile(self.root / kind, _EPOCH + timedelta(days=day), partition, first, next)
             of_day = table if (day_N == day).all() else table.filter(pa.array(day_N == day))
             with reachable(self.root), replacing(file.path) as temporary:
                 pq.write_table(of_day, temporary, compression="zstd")
+
+        # Imported history touches many days at once, and most of a small file's time is the wait for the disk.
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            list(writers.map(write, np.unique(day_N).tolist()))
 
     def write_items(self, items: Sequence[Item]) -> None:
         """Add items, or new values of known ones."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import Insert
 
@@ -32,10 +32,10 @@ def open_engine(address: str, metadata: MetaData, *, busy_timeout_s: float = BUS
         ConfigError: no engine is known for such an address.
         Unavailable: the database cannot be reached.
     """
-    url = make_url(address)
-    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+    scheme, _, path = address.partition(":///")
+    if scheme != "sqlite" or path in ("", ":memory:"):
         raise ConfigError(f"database: got {address!r}, expected sqlite:///PATH")
-    engine = _sqlite_engine(url, Path(url.database), busy_timeout_s)
+    engine = _sqlite_engine(Path(path), busy_timeout_s)
     try:
         with writing(engine) as connection:
             # In one transaction: of several processes that open a fresh file, one creates, and nobody sees half of it.
@@ -46,8 +46,12 @@ def open_engine(address: str, metadata: MetaData, *, busy_timeout_s: float = BUS
     return engine
 
 
-def _sqlite_engine(url: URL, path: Path, busy_timeout_s: float) -> Engine:
-    engine = create_engine(url, creator=lambda: open_sqlite(path, busy_timeout_s=busy_timeout_s))
+def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        creator=lambda: open_sqlite(path, busy_timeout_s=busy_timeout_s),
+        max_overflow=-1,  # A connection is a file handle: no thread should wait for another's.
+    )
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -15,9 +15,9 @@ from bespoke.events import InteractionType, ItemId, UserId
 from bespoke.models.base import History, Interactions, InteractionWeights
 from bespoke.profiles import RECENT_LIMIT, Recent
 from storage.lake import Lake
-from storage.lake_tables import interactions_batch
+from storage.lake_tables import INTERACTIONS, interactions_batch
 
-COLUMNS = ("user_id", "item_id", "interaction", "quantity", "at_ms")
+COLUMNS = ["user_id", "item_id", "interaction", "quantity", "at_ms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,11 @@ def read_interactions(lake: Lake, *, since_ms: int | None, until_ms: int) -> pa.
     files = [str(path) for path in lake.files("events")]
     if not files:
         raise TrainingError(f"the lake at {lake.root} is empty; bring events in first, such as with `bespoke ingest`")
-    dataset = ray.data.read_parquet(files, columns=["person", "interaction", "lines", "at_ms"])
+    dataset = ray.data.read_parquet(files).select_columns(["person", "interaction", "lines", "at_ms"])
 
     def lines_of(events: pa.Table) -> pa.Table:
-        inside = pc.less(events["at_ms"], until_ms)
-        if since_ms is not None:
-            inside = pc.and_(inside, pc.greater_equal(events["at_ms"], since_ms))
-        return flatten_lines(events.filter(inside)).select(list(COLUMNS))
+        batches = within(events, since_ms=since_ms, until_ms=until_ms).to_batches()
+        return pa.Table.from_batches(map(interactions_batch, batches), schema=INTERACTIONS).select(COLUMNS)
 
     blocks = ray.get(dataset.map_batches(lines_of, batch_format="pyarrow", batch_size=None).to_arrow_refs())
     filled = [block for block in blocks if block.num_rows]

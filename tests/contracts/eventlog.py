@@ -1,4 +1,4 @@
-"""What every event log promises. A new engine subclasses :class:`EventLogContract` and gives the address of an empty log."""
+"""What every event log promises; a new engine subclasses :class:`EventLogContract` and gives an address."""
 
 import subprocess
 import sys

@@ -31,8 +31,12 @@ def log(tmp_path: Path) -> Iterator[SqliteEventLog]:
 
 def test_partitions_of_known_keys_never_change() -> None:
     keys = ["u1", "u2", "anonymous:a1", "élodie", "12345", ""]
-    assert [partition_of(UserId(key), 4) for key in keys] == [2, 0, 1, 2, 1, 0]
-    assert [partition_of(UserId(key), 7) for key in keys] == [0, 2, 5, 4, 2, 0]
+    assert [partition_of(UserId(key), 4) for key in keys] == [2, 0, 3, 2, 0, 0]
+    assert [partition_of(UserId(key), 7) for key in keys] == [5, 1, 6, 5, 1, 0]
+
+
+def test_partitions_follow_the_published_check_value_of_crc_32() -> None:
+    assert partition_of(UserId("123456789"), 1 << 32) == 0xCBF43926
 
 
 def test_callers_that_come_while_one_writes_share_the_next_commit(log: SqliteEventLog, tmp_path: Path) -> None:

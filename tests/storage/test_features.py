@@ -1,10 +1,12 @@
 """Features in Feast: what is pushed is what is read, and the past is what had been received by then."""
 
+import os
 import random
 import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +139,20 @@ def test_applying_again_keeps_what_was_pushed(tmp_path: Path) -> None:
     OnlineFeatures(settings).push([stored("kept", busy())])
     apply_feature_repo(settings)
     assert OnlineFeatures(settings).read([UserId("kept")])[UserId("kept")].profile == busy()
+
+
+def test_applying_leaves_no_trace_in_the_process(tmp_path: Path) -> None:
+    before = (list(sys.path), dict(os.environ), Path.cwd(), sys.dont_write_bytecode)
+    apply_feature_repo(settings_at(tmp_path))
+    assert (list(sys.path), dict(os.environ), Path.cwd(), sys.dont_write_bytecode) == before
+    assert not {"entities", "sources", "views", "services"} & sys.modules.keys()
+
+
+def test_slow_parts_are_imported_only_when_used() -> None:
+    rooms = "storage.features, storage.reference, monitoring.drift, monitoring.references, monitoring.ui"
+    check = f"import sys, {rooms}; print(sys.modules.keys() & {{'feast', 'evidently', 'duckdb', 'torch'}})"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_store_that_was_never_applied_is_unavailable_until_it_is(tmp_path: Path) -> None:

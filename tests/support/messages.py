@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from bespoke.events import Event, encode_event, parse_event
 from storage.eventlog.base import Message
 
-DAY_0 = datetime(2026, 1, 1, tzinfo=UTC)
+DAY_0: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def event(user: str, number: int, name: str, *items: str) -> Event:
