@@ -26,6 +26,8 @@ DAY_KEYS = 256
 CATEGORY_KEYS = 512
 TRAIT_KEYS = 100
 MICROS = 1_000_000
+MAX_REVENUE_MICROS = 2**62
+"""Where revenue stops growing, so that stores of 64-bit integers can hold it whatever prices people send."""
 
 BucketCounts = Mapping[tuple[int, str], int]
 """Counts by (day or week number, name)."""
@@ -80,7 +82,7 @@ def fold(profile: Profile, event: Event) -> Profile:
         received_ms=max(profile.received_ms or 0, event.received_ms),
         events=profile.events + 1,
         orders=profile.orders + purchase,
-        revenue_micros=profile.revenue_micros + (_revenue_micros(event) if purchase else 0),
+        revenue_micros=_capped(profile.revenue_micros + (_revenue_micros(event) if purchase else 0)),
         recent=_with_recent(profile.recent, event, interaction) if interaction else profile.recent,
         day_counts=_with_days(profile.day_counts, event, interaction) if interaction else profile.day_counts,
         category_counts=_with_categories(profile.category_counts, event) if interaction else profile.category_counts,
@@ -96,7 +98,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         received_ms=max((t for t in (one.received_ms, other.received_ms) if t is not None), default=None),
         events=one.events + other.events,
         orders=one.orders + other.orders,
-        revenue_micros=one.revenue_micros + other.revenue_micros,
+        revenue_micros=_capped(one.revenue_micros + other.revenue_micros),
         recent=tuple(sorted(one.recent + other.recent)[-RECENT_LIMIT:]),
         day_counts=_newest(_added(one.day_counts, other.day_counts), limit=DAY_KEYS),
         category_counts=_newest(_added(one.category_counts, other.category_counts), limit=CATEGORY_KEYS),
@@ -106,6 +108,10 @@ def merge(one: Profile, other: Profile) -> Profile:
 
 def _revenue_micros(event: Event) -> int:
     return sum(round(line.price * line.quantity * MICROS) for line in event.lines if line.price is not None)
+
+
+def _capped(revenue_micros: int) -> int:
+    return min(revenue_micros, MAX_REVENUE_MICROS)
 
 
 def _with_recent(recent: tuple[Recent, ...], event: Event, interaction: InteractionType) -> tuple[Recent, ...]:

@@ -74,7 +74,8 @@ def import_files(
     result = ImportResult()
     if mapping.catalog is not None:
         items = catalog_items(given, mapping.catalog)
-        Lake(settings.lake_dir).write_items(items)
+        # A catalog names no times: in a replay it describes the items as they always were.
+        Lake(settings.lake_dir).write_items(items, at_ms=0 if mapping.replay else to_ms(datetime.now(UTC)))
         result.items = len(items)
     state = Progress(total=count_messages(given, mapping.events) if mapping.events else 0)
     log = open_event_log(settings.log_path)

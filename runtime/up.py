@@ -72,9 +72,7 @@ class Installation:
         context = ray.init(
             num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
         )
-        write_state(
-            self.settings.home, ray_address=context.address_info["address"], http_port=self.settings.http_port
-        )
+        write_state(self.settings.home, ray_address=context.address_info["address"], http_port=self.settings.http_port)
 
     def start_services(self) -> None:
         """Start the processor and the HTTP services; return when both answer.

@@ -66,7 +66,8 @@ class Recommender:
         state = await self._people.read(person, service=service, after=after)
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(
-            self._threads, lambda: _ranked(request, choice, state, person=person, at_ms=to_ms(at), request_id=request_id)
+            self._threads,
+            lambda: _ranked(request, choice, state, person=person, at_ms=to_ms(at), request_id=request_id),
         )
         self._exposures.put(_exposure(request, answer, person=person, at_ms=to_ms(at)))
         return answer

@@ -111,10 +111,10 @@ class Lake:
         with ThreadPoolExecutor(_WRITERS) as writers:
             list(writers.map(write, np.unique(day_N).tolist()))
 
-    def write_items(self, items: Sequence[Item]) -> None:
-        """Add items, or new values of known ones."""
+    def write_items(self, items: Sequence[Item], *, at_ms: int) -> None:
+        """Add items, or new values of known ones, as they are described since ``at_ms``."""
         with self._locked("items"):
-            table = pa.concat_tables([self.items(), items_table(items)])
+            table = pa.concat_tables([self.items(), items_table(items, at_ms=at_ms)])
             latest = table.take(last_of_each(table.column("item_id"), np.arange(table.num_rows)))
             with replacing(self._items_path) as temporary:
                 pq.write_table(latest, temporary, compression="zstd")

@@ -82,8 +82,10 @@ ITEMS = pa.schema(
         ("brand", pa.string()),
         ("price", pa.float64()),
         ("available", pa.bool_()),
+        ("event_timestamp", TIMESTAMP),
     ]
 )
+"""``event_timestamp`` is since when the item is described so."""
 
 _MIN_BLOCK_BYTES = 4 << 20
 
@@ -204,8 +206,8 @@ def _read_json(rows: Sequence[bytes]) -> pa.Table:
     ).select(_STATE.names)
 
 
-def items_table(items: Sequence[Item]) -> pa.Table:
-    """Return ``items`` as a table of schema :data:`ITEMS`."""
+def items_table(items: Sequence[Item], *, at_ms: int) -> pa.Table:
+    """Return ``items``, described so since ``at_ms``, as a table of schema :data:`ITEMS`."""
     columns = {
         "item_id": [item.item_id for item in items],
         "name": [item.name for item in items],
@@ -213,5 +215,6 @@ def items_table(items: Sequence[Item]) -> pa.Table:
         "brand": [item.brand for item in items],
         "price": [item.price for item in items],
         "available": [item.available for item in items],
+        "event_timestamp": pa.repeat(pa.scalar(at_ms, TIMESTAMP), len(items)),
     }
     return pa.table(columns, schema=ITEMS)

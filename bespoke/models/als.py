@@ -42,16 +42,16 @@ class AlsConfig(ModelConfig):
 
     factors: int = Field(default=64, ge=1, le=1024, description="Numbers per user and per item.")
     epochs: int = Field(default=6, ge=1, le=100, description="Rounds over both sides; more overfit.")
-    alpha0: float = Field(default=0.03, gt=0, le=10, description="Weight of a pair that was not observed.")
-    regularisation: float = Field(default=0.003, gt=0, le=100, description="Strength of the pull towards zero.")
-    nu: float = Field(default=1.0, ge=0, le=2, description="How much more that pull is on rows with many pairs.")
+    alpha0: float = Field(default=1.0, gt=0, le=10, description="Weight of a pair that was not observed.")
+    regularisation: float = Field(default=0.1, gt=0, le=100, description="Strength of the pull towards zero.")
+    nu: float = Field(default=0.5, ge=0, le=2, description="How much more that pull is on rows with many pairs.")
     initial_scale: float = Field(default=0.1, gt=0, le=10, description="Standard deviation of a row's starting length.")
     steps: int = Field(default=2, ge=1, le=100, description="Conjugate gradient steps per row and half epoch.")
     mass_exponent: float = Field(
         default=1.0, ge=0, le=1, description="Weight of a pair = its total line weight to this power; 0 counts once."
     )
     half_life_days: float | None = Field(
-        default=None, gt=0, le=3650, description="Age at which a line counts half; null for no ageing."
+        default=30.0, gt=0, le=3650, description="Age at which a line counts half; null for no ageing."
     )
     popularity_half_life_days: float = Field(default=14.0, gt=0, le=3650, description="The same for popularity.")
 
@@ -148,7 +148,9 @@ class Als:
         pull = _regularisation(np.array([len(mass)]), others=len(self.vocabulary), config=config)[0]
         system_DD = config.alpha0 * self._gram_DD + (near_HD.T * weight_H) @ near_HD
         system_DD[np.diag_indices_from(system_DD)] += pull
-        solution: AnyArray = cho_solve(cho_factor(system_DD, check_finite=False), weight_H @ near_HD, check_finite=False)
+        solution: AnyArray = cho_solve(
+            cho_factor(system_DD, check_finite=False), weight_H @ near_HD, check_finite=False
+        )
         return solution.astype(np.float32)
 
     def arrays(self) -> dict[str, AnyArray]:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -98,3 +99,9 @@ def test_the_later_trait_wins() -> None:
 def test_revenue_counts_purchases_only() -> None:
     profile = folded([event(1, "a", "b", price=1.25), event(2, "a", name="Product Viewed", price=9)])
     assert (profile.orders, profile.revenue_micros) == (1, 2_500_000)
+
+
+def test_revenue_stays_within_what_stores_can_hold() -> None:
+    immense = replace(event(1, "a"), lines=(Line(ItemId("a"), 1e12, 1e12),))
+    assert folded([immense, event(2, "a")]).revenue_micros == 2**62
+    assert merge(folded([immense]), folded([immense])).revenue_micros == 2**62

@@ -194,8 +194,8 @@ class LakeContract:
         assert versions == [[], [1], [4]]
 
     def test_items_keep_their_latest_values(self, lake: Lake) -> None:
-        lake.write_items([Item(ItemId("a"), name="old"), Item(ItemId("b"), category=("X", "Y"), price=1.5)])
-        lake.write_items([Item(ItemId("a"), name="new", available=False)])
+        lake.write_items([Item(ItemId("a"), name="old"), Item(ItemId("b"), category=("X", "Y"), price=1.5)], at_ms=1)
+        lake.write_items([Item(ItemId("a"), name="new", available=False)], at_ms=2)
         rows = {row["item_id"]: row for row in lake.items().to_pylist()}
         assert (rows["a"]["name"], rows["a"]["available"]) == ("new", False)
         assert (rows["b"]["category"], rows["b"]["price"], rows["b"]["brand"]) == (["X", "Y"], 1.5, None)

@@ -165,7 +165,7 @@ from pathlib import Path
 from bespoke.catalog import Item
 from storage.lake import Lake
 for n in range(10):
-    Lake(Path(sys.argv[1])).write_items([Item(f"{sys.argv[2]}-{n}")])
+    Lake(Path(sys.argv[1])).write_items([Item(f"{sys.argv[2]}-{n}")], at_ms=n)
 """
     writers = [subprocess.Popen([sys.executable, "-c", code, str(lake.root), str(w)]) for w in range(3)]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
