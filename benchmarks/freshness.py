@@ -99,9 +99,10 @@ def running(settings: Settings) -> Iterator[Caller]:
     import_files(data_folder(), load_mapping(Path("config/sources/complete_journey.toml")), settings, until=UNTIL)
     with Installation(settings) as installation:
         installation.start_ray()
-        for kind, pointer in (("blend", "champion"), ("buy_again", "challenger"), ("popularity", "popular")):
-            trained = train_and_publish(TrainRequest(kind, UNTIL, timedelta(days=30)), settings, say=lambda _: None)
-            promote(settings, trained.reference, pointer=pointer, by="benchmark", reason="set-up")
+        pointers = {"blend": "champion", "buy_again": "challenger", "popularity": "popular"}
+        request = TrainRequest(tuple(pointers), UNTIL, timedelta(days=30))
+        for kind, reference in train_and_publish(request, settings, say=lambda _: None).references.items():
+            promote(settings, reference, pointer=pointers[kind], by="benchmark", reason="set-up")
         with ControlStore(settings.control_url) as control:
             _, secret = control.create_key("benchmark", ["ingest", "recommend"], datetime.now(UTC))
         installation.start_services()

@@ -115,7 +115,7 @@ class Outcome:
         events = lake.events(columns=["message_id", "person"])
         self.events = Counter(events["message_id"].to_pylist())
         stored = profiles.load(set(events["person"].to_pylist()))
-        self.profiles = {user: (to_row(one.profile), one.version) for user, one in stored.items()}
+        self.profiles: dict[str, object] = {user: (to_row(one.profile), one.version) for user, one in stored.items()}
         states = lake.latest_states().drop_columns(["created_timestamp"]).to_pylist()
         self.states = {state["user_id"]: state for state in states}
         profiles.close()

@@ -1,6 +1,6 @@
 """Experiments: which variant a person gets, from a salted hash of the unit's id; nothing has to be stored to be sticky.
 
-The hash is the first 8 bytes, big-endian, of SHA-256 over ``salt:unit_id`` in UTF-8; over 2**64 it is a point in [0, 1).
+The first 53 bits of SHA-256 over ``salt:unit_id`` in UTF-8, big-endian, divided by 2**53, are a point in [0, 1).
 Variants own consecutive intervals of that line, as long as their shares.
 """
 
@@ -73,7 +73,7 @@ def point(salt: str, unit_id: str) -> float:
     """Return where a unit falls on [0, 1).
 
     >>> round(point("hero-1", "household-1"), 6)
-    0.0
+    0.071401
     """
     digest = hashlib.sha256(f"{salt}:{unit_id}".encode()).digest()
     # 53 bits fit a float exactly; more would round some points up to 1.

@@ -16,10 +16,12 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
     """Write a drift report and say what drifted."""
-    from runtime.reports import drift_report
+    from runtime.reports import report_drift
     from storage.settings import Settings
 
-    summary = drift_report(Settings(), model=model, at=parse_date(at))
+    moment = parse_date(at)
+    assert moment is not None
+    summary = report_drift(Settings(), model=model, at=moment)
     if json:
         print_json(summary)
         return

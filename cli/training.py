@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="als, blend, buy_again or popularity.")],
+    models: Annotated[list[str], typer.Argument(help="als, blend, buy_again or popularity; several at once.")],
     until: Until = "now",
     window: Window = "30d",
     config: Annotated[Path | None, typer.Option(help="Settings; config/models/MODEL.toml by default.")] = None,
@@ -36,16 +36,19 @@ def train(
 
     at = parse_date(until)
     assert at is not None
+    if promote is not None and len(models) != 1:
+        raise typer.BadParameter("--promote points at one model; train the others in a command of their own")
     settings = Settings()
     with steps(quiet=json) as say, ray_session(settings):
-        request = TrainRequest(kind=model, until=at, window=parse_days(window), config_path=config, seed=seed)
+        request = TrainRequest(tuple(models), at, parse_days(window), config, seed)
         result = train_and_publish(request, settings, say=say)
-        if promote is not None:
-            move(settings, result.reference, pointer=promote, by="bespoke train", reason="--promote")
+    references = list(result.references.values())
+    if promote is not None:
+        move(settings, references[0], pointer=promote, by="bespoke train", reason="--promote")
     if json:
-        print_json({"model": result.reference, "metrics": result.metrics, "seconds": result.seconds})
-        return
-    _print_metrics(result.metrics, title=f"{result.reference}, measured on {result.measured_on}")
+        print_json({"models": references, "metrics": result.metrics, "seconds": result.seconds})
+    elif result.metrics:
+        _print_metrics(result.metrics, title="the last week before the cut, trained on what was before it")
 
 
 def evaluate(
@@ -57,6 +60,8 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Rank the last baskets before the cut with models that have not seen them."""
+    from datetime import timedelta
+
     from runtime.progress import steps
     from runtime.ray_local import ray_session
     from storage.settings import Settings
@@ -68,7 +73,13 @@ def evaluate(
     settings = Settings()
     with steps(quiet=json) as say, ray_session(settings):
         metrics = evaluate_kinds(
-            models, settings, until=at, window=parse_days(window), days=days, lengths=lengths, say=say
+            models,
+            settings,
+            until=at,
+            window=parse_days(window),
+            held_out=timedelta(days=days),
+            lengths=lengths,
+            say=say,
         )
     if json:
         print_json({"metrics": metrics})

@@ -1,4 +1,4 @@
-"""What a killed run may leave behind: its HAProxy, which goes on holding the ports. Found by its own configuration file."""
+"""What a killed run may leave behind: its HAProxy, which goes on holding the ports, found by its configuration file."""
 
 import socket
 from collections.abc import Callable

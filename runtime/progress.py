@@ -45,6 +45,6 @@ def steps(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
 
     def say(what: str) -> None:
         if not quiet:
-            console.print(f"[dim]{time.monotonic() - started:7.1f} s[/dim]  {what}", highlight=False)
+            console.print(f"[dim]{time.monotonic() - started:7.1f} s[/dim]  {what}", highlight=False, soft_wrap=True)
 
     yield say

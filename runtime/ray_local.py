@@ -20,17 +20,15 @@ def logical_cpus() -> int:
 def ray_session(settings: Settings) -> Iterator[None]:
     """Connect to Ray for the time of a command."""
     import ray
-    from ray.data import DataContext
 
     from runtime.state import read_state
 
     state = read_state(settings.home)
     if state is not None and state.alive():
-        ray.init(address=state.ray_address, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(address=state.ray_address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         quiet_ray()
-        ray.init(num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    DataContext.get_current().enable_progress_bars = False
+        ray.init(num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
@@ -38,6 +36,9 @@ def ray_session(settings: Settings) -> Iterator[None]:
 
 
 def quiet_ray() -> None:
-    """Set, before Ray starts, what keeps it from reporting home and from warning about this very setting."""
+    """Set, before Ray starts, what keeps it from reporting home and from talking between our own lines."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""One machine, everything: Ray, the feature repository, the processor, the HTTP services; and a clean end of all of it."""
+"""Everything on one machine: Ray, features, the processor, the HTTP services; and a clean end of it all."""
 
 import logging
 import os
@@ -59,20 +59,28 @@ class Installation:
         finally:
             self._lock.release()
 
-    def start_ray(self) -> None:
-        """Start Ray on this machine, with what Serve must find in the environment."""
+    def check_ports(self) -> None:
+        """End what a killed run left behind, and make sure that the ports are free.
+
+        Raises:
+            Unavailable: another program listens on one of them.
+        """
         end_leftovers(self.settings, say=self._say)
         require_free_ports(self.settings)
+
+    def start_ray(self) -> None:
+        """Start Ray on this machine, with what Serve must find in the environment."""
+        self.check_ports()
         quiet_ray()
         # Serve reads these when it is imported, and its processes when they start.
         os.environ.update(ingress_env(self.settings.http_port))
         import ray
 
         self._say("starting Ray")
-        context = ray.init(
-            num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
+        ray.init(num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        write_state(
+            self.settings.home, ray_address=ray.get_runtime_context().gcs_address, http_port=self.settings.http_port
         )
-        write_state(self.settings.home, ray_address=context.address_info["address"], http_port=self.settings.http_port)
 
     def start_services(self) -> None:
         """Start the processor and the HTTP services; return when both answer.
@@ -81,8 +89,8 @@ class Installation:
             BespokeError: one of them does not come up in time.
         """
         from ingestion.actor import start_processor
-        from runtime.experiments import put_in_force
         from runtime.deploy import deploy
+        from runtime.experiments import put_in_force
         from storage.features import apply_feature_repo
 
         self._say("registering features")
@@ -134,7 +142,7 @@ class Installation:
             from ray import serve
 
             self._say("stopping the HTTP services")
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]
         if self._processor is not None:
             self._say("stopping the processor; what is open is being delivered")
             ray.get(self._processor.stop.remote(), timeout=STOP_TIMEOUT_S)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bespoke.errors import ConfigError
+from bespoke.errors import BespokeError
 from bespoke.experiments import load_experiments
+from bespoke.models.registry import model_of_kind
 from ingestion.mapping import load_mapping
-from training.configs import load_config, model_class
+from training.configs import load_config
 
 
 def validate_config(config_dir: Path) -> list[str]:
@@ -36,11 +37,11 @@ def _check_experiments(path: Path, config_dir: Path) -> None:
         for variant in experiment.variants:
             name, at, _ = variant.model.partition("@")
             if at and not (config_dir / "models" / f"{name}.toml").is_file():
-                model_class(name)
+                model_of_kind(name)
 
 
 def _collect(problems: list[str], check: Callable[[], object]) -> None:
     try:
         check()
-    except ConfigError as error:
+    except BespokeError as error:
         problems.append(str(error))

@@ -1,11 +1,11 @@
 """The two HTTP applications, put together from one installation's stores. Neither needs Ray."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from bespoke.clock import Clock, SystemClock
 from bespoke.errors import Unavailable
@@ -13,15 +13,26 @@ from serving.auth import Authenticator, requires
 from serving.collect import APPEND_THREADS, Collector, collect_routes
 from serving.edge import Limits, add_edge
 from serving.errors import add_error_handlers
+from serving.exposures import ExposureWriter
+from serving.follower import SnapshotFollower
 from serving.health import health_routes
+from serving.models import model_routes
+from serving.people import FeatureReader, PeopleReader
+from serving.recommendations import Recommender, recommendation_routes
 from serving.schemas import Readiness
 from serving.times import request_time
-from storage.control import ControlStore
+from storage.bundles import BundleStore
+from storage.control import ControlStore, Scope
 from storage.eventlog import EventLog, open_event_log
+from storage.features import OnlineFeatures
 from storage.settings import Settings
 
 COLLECTOR_LIMITS = Limits(max_body_bytes=500 * 1024, timeout_s=15.0)
 """The timeout leaves room for the log's own wait for another writer, which ends in a 503."""
+RECOMMENDER_LIMITS = Limits(max_body_bytes=256 * 1024, timeout_s=5.0)
+READ_THREADS = 4
+RANK_THREADS = 2
+"""Ranking is work for the CPU; more threads would only take turns."""
 
 
 def create_collector(settings: Settings, *, clock: Clock | None = None, limits: Limits = COLLECTOR_LIMITS) -> FastAPI:
@@ -40,19 +51,90 @@ def create_collector(settings: Settings, *, clock: Clock | None = None, limits: 
         log.close()
         control.close()
 
-    app = FastAPI(title="Bespoke collector", summary="Events in, in the Segment dialect.", lifespan=_closing(close))
-    app.state.alive = lambda: True
-    app.include_router(
-        collect_routes(
-            Collector(log, replay=settings.replay),
-            check_key=requires(Authenticator(control), "ingest"),
-            time=request_time(clock or SystemClock(), replay=settings.replay),
-            threads=threads,
-        )
+    routes = collect_routes(
+        Collector(log, replay=settings.replay),
+        check_key=requires(Authenticator(control), Scope.INGEST),
+        time=request_time(clock or SystemClock(), replay=settings.replay),
+        threads=threads,
     )
-    app.include_router(health_routes(lambda: _collector_readiness(log)))
+    return _application(
+        FastAPI(
+            title="Bespoke collector", summary="Events in, in the Segment dialect.", lifespan=_lifespan(close=close)
+        ),
+        (routes, health_routes(lambda: _collector_readiness(log))),
+        limits=limits,
+    )
+
+
+def create_recommender(
+    settings: Settings,
+    *,
+    features: FeatureReader | None = None,
+    clock: Clock | None = None,
+    limits: Limits = RECOMMENDER_LIMITS,
+) -> FastAPI:
+    """Return the application that recommends; mount it at ``/``.
+
+    It opens the stores of ``settings`` now, loads the models that are in force, and closes all when its lifespan ends.
+
+    Args:
+        settings: the installation.
+        features: where profiles are read; the installation's Feast online store if absent.
+        clock: tells the time of requests.
+        limits: what it takes on.
+
+    Raises:
+        Unavailable: the event log or the control store cannot be opened.
+    """
+    log, control = open_event_log(settings.log_path), ControlStore(settings.control_url)
+    features = features or OnlineFeatures(settings)
+    follower = SnapshotFollower(control, BundleStore(settings.bundles_dir))
+    exposures = ExposureWriter(log)
+    reading = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+    ranking = ThreadPoolExecutor(RANK_THREADS, thread_name_prefix="rank")
+
+    def start() -> None:
+        # The first read imports Feast, which takes seconds that no request should wait for.
+        features.ready()
+        exposures.start()
+        follower.start()
+
+    def close() -> None:
+        for pool in (reading, ranking):
+            pool.shutdown()
+        exposures.close()
+        follower.close()
+        log.close()
+        control.close()
+
+    check_key = requires(Authenticator(control), Scope.RECOMMEND)
+    people = PeopleReader(features, log, threads=reading)
+    routes = recommendation_routes(
+        Recommender(lambda: follower.snapshot, people, exposures, threads=ranking),
+        check_key=check_key,
+        time=request_time(clock or SystemClock(), replay=settings.replay),
+    )
+    return _application(
+        FastAPI(title="Bespoke", summary="Recommendations.", lifespan=_lifespan(start=start, close=close)),
+        (
+            routes,
+            model_routes(lambda: follower.snapshot, check_key=check_key),
+            health_routes(lambda: _recommender_readiness(follower, features, exposures)),
+        ),
+        limits=limits,
+        alive=lambda: follower.alive and exposures.alive,
+    )
+
+
+def _application(
+    app: FastAPI, routers: Iterable[APIRouter], *, limits: Limits, alive: Callable[[], bool] = lambda: True
+) -> FastAPI:
+    """Return ``app`` with routes, errors and edge; ``app.state.alive`` says whether its threads run."""
+    for router in routers:
+        app.include_router(router)
     add_error_handlers(app)
     add_edge(app, limits)
+    app.state.alive = alive
     return app
 
 
@@ -60,13 +142,26 @@ def _collector_readiness(log: EventLog) -> Readiness:
     try:
         log.end(0)
     except Unavailable:
-        return Readiness(ready=False, lacks=("event log",))
+        return Readiness(ready=False, lacks=("the event log cannot be reached",))
     return Readiness(ready=True)
 
 
-def _closing(close: Callable[[], None]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _recommender_readiness(follower: SnapshotFollower, features: FeatureReader, exposures: ExposureWriter) -> Readiness:
+    """Ready means that requests get an answer; what would make the answers better is said in ``lacks``."""
+    lacks = list(follower.lacks)
+    if not features.ready():
+        lacks.append("the online features cannot be read")
+    if exposures.counts.dropped:
+        lacks.append(f"{exposures.counts.dropped} exposures were dropped since this process started")
+    return Readiness(ready=follower.ready and follower.alive and exposures.alive, lacks=tuple(lacks))
+
+
+def _lifespan(
+    *, close: Callable[[], None], start: Callable[[], None] = lambda: None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(start)
         yield
         await asyncio.to_thread(close)
 

@@ -42,13 +42,21 @@ class ExposureWriter:
         self._dropped = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
-        self._thread.start()
 
     @property
     def counts(self) -> ExposureCounts:
         """What was written, dropped and waits."""
         with self._lock:
             return ExposureCounts(self._written, self._dropped, len(self._waiting))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still writes."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
 
     def put(self, message: Message) -> None:
         """Hand over one message; never waits for the disk."""
@@ -61,7 +69,8 @@ class ExposureWriter:
     def close(self) -> None:
         """Write what waits and end the thread; what cannot be written is counted as dropped and logged."""
         self._closing.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         for _ in range(CLOSE_TRIES):
             if not self._write_waiting():
                 break

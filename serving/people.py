@@ -10,6 +10,7 @@ from typing import Protocol
 from bespoke.errors import Unavailable
 from bespoke.events import UserId
 from bespoke.profiles import EMPTY, Profile
+from bespoke.recommend import FEATURES_UNAVAILABLE
 from serving.tokens import reached
 from storage.eventlog.base import EventLog, partition_of
 
@@ -59,15 +60,17 @@ class PeopleReader:
         self._log = log
         self._threads = threads
 
-    async def read(self, user_id: UserId, *, service: str, after: Mapping[int, int] | None) -> PersonState:
+    async def read(self, user_id: UserId, *, service: str | None, after: Mapping[int, int] | None) -> PersonState:
         """Return the state of ``user_id``; never raises where a store fails.
 
         Args:
             user_id: the raw id.
-            service: name of the feature service that the model was trained with.
+            service: name of the feature service that the model was trained with; None where it needs nothing personal.
             after: partition -> offset of the events to wait for.
         """
         reflects = None if after is None else await self._wait(self._own(user_id, after))
+        if service is None:
+            return PersonState(reflects=reflects)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
@@ -76,7 +79,7 @@ class PeopleReader:
                 )
         except (Unavailable, TimeoutError) as error:
             logger.warning("features cannot be read: %s", type(error).__name__)
-            return PersonState(reflects=None if after is None else False, degraded="features_unavailable")
+            return PersonState(reflects=None if after is None else False, degraded=FEATURES_UNAVAILABLE)
         return PersonState(found[user_id].profile if user_id in found else EMPTY, reflects)
 
     def _own(self, user_id: UserId, after: Mapping[int, int]) -> Mapping[int, int]:

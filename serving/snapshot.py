@@ -1,25 +1,27 @@
 """The snapshot: what one process serves from, whole and unchanging: model versions side by side and the experiment."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from bespoke.clock import to_ms
 from bespoke.errors import BespokeError, BundleError
-from bespoke.events import UserId
+from bespoke.events import InteractionType, UserId
 from bespoke.experiments import Experiment, assign
-from bespoke.models.base import History
 from bespoke.models.bundle import Bundle
-from bespoke.models.index import top_k
 from bespoke.profiles import Recent
+from bespoke.recommend import Request, Sources, recommend
 
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 """The pointer that answers where no experiment says otherwise, and where its variant's model is missing."""
+POPULAR = "popular"
+"""The pointer to a model of what is popular now, the fallback of all others. It may be absent."""
+VARIANT_MODEL_MISSING = "variant_model_missing"
 GOLDEN_ITEMS = 5
+NOTHING = Sources()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class ServedModel:
     """A pointer, or a fixed ``name@version``."""
     wanted: str | None
     bundle: Bundle | None = None
+    sources: Sources = NOTHING
+    """What its recommendations come from, made once."""
     error: str | None = None
     """Why the bundle is not the wanted one."""
 
@@ -57,11 +61,14 @@ class ServedModel:
         return None if self.bundle is None else reference(self.bundle)
 
 
+ABSENT = ServedModel(CHAMPION, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which model answers one person, and why."""
 
-    bundle: Bundle | None
+    model: ServedModel
     experiment: str | None = None
     variant: str | None = None
     degraded: str | None = None
@@ -81,17 +88,16 @@ class Snapshot:
 
     def choose(self, person: UserId) -> Choice:
         """Return the model that answers ``person``."""
-        champion = self.models.get(CHAMPION)
-        standby = None if champion is None else champion.bundle
+        champion = self.models.get(CHAMPION, ABSENT)
         experiment = self.experiment
         if experiment is None:
-            return Choice(standby, degraded=None if standby else "no_model")
+            return Choice(champion)
         variant = assign(experiment, person)
         served = self.models.get(variant.model)
         if served is not None and served.bundle is not None:
-            return Choice(served.bundle, experiment.name, variant.name)
+            return Choice(served, experiment.name, variant.name)
         # The person stays in the variant, so that the exposure says what the variant really gave.
-        return Choice(standby, experiment.name, variant.name, "variant_model_missing" if standby else "no_model")
+        return Choice(champion, experiment.name, variant.name, VARIANT_MODEL_MISSING)
 
     @property
     def active(self) -> dict[str, str | None]:
@@ -118,15 +124,9 @@ def build_snapshot(wanted: Wanted, *, previous: Snapshot, load: Callable[[str], 
         previous: the snapshot in use; versions that it holds are not loaded again.
         load: returns the bundle of a ``name@version``.
     """
-    loaded = {
-        version: model.bundle
-        for model in previous.models.values()
-        if (version := model.active) is not None and model.bundle is not None
-    }
+    loaded = {reference(model.bundle): model.bundle for model in previous.models.values() if model.bundle is not None}
     models: dict[str, ServedModel] = {}
     for name, version in wanted.versions.items():
-        before = previous.models.get(name)
-        kept = None if before is None else before.bundle
         if version is None:
             models[name] = ServedModel(name, None, error="nothing was promoted to it")
             continue
@@ -136,13 +136,21 @@ def build_snapshot(wanted: Wanted, *, previous: Snapshot, load: Callable[[str], 
             models[name] = ServedModel(name, version, loaded[version])
         except BespokeError as error:
             logger.error("model %s: %s cannot be served: %s", name, version, error)
-            models[name] = ServedModel(name, version, kept, str(error))
-    return Snapshot(models, wanted.experiments)
+            kept = previous.models.get(name, ABSENT).bundle
+            models[name] = ServedModel(name, version, kept, error=str(error))
+    return Snapshot(_with_sources(models), wanted.experiments)
 
 
 def reference(bundle: Bundle) -> str:
     """Return ``name@version`` of a bundle."""
     return f"{bundle.manifest.name}@{bundle.manifest.version}"
+
+
+def _with_sources(models: Mapping[str, ServedModel]) -> dict[str, ServedModel]:
+    popularity = models[POPULAR].bundle if POPULAR in models else None
+    return {
+        name: replace(model, sources=Sources.of(model.bundle, popularity=popularity)) for name, model in models.items()
+    }
 
 
 def _checked(bundle: Bundle) -> Bundle:
@@ -163,15 +171,13 @@ def _checked(bundle: Bundle) -> Bundle:
 
 def _ask_golden_questions(bundle: Bundle) -> None:
     """Ask for a stranger, and for somebody who took what is popular."""
-    at_ms = to_ms(bundle.manifest.created_at)
-    popular = bundle.popular[:GOLDEN_ITEMS]
-    taken = tuple(Recent(at_ms, item_id, "purchase", 1.0) for item_id in popular)
-    items = bundle.model.vocabulary
-    if not popular or not len(items):
-        raise BundleError(f"{reference(bundle)}: it knows no items; train it on a window that has some")
+    at_ms, sources = to_ms(bundle.manifest.created_at), Sources.of(bundle)
+    taken = tuple(Recent(at_ms, item_id, InteractionType.PURCHASE, 1.0) for item_id in bundle.popular[:GOLDEN_ITEMS])
     for recent in ((), taken):
-        scores_I = bundle.model.scores(History(None, recent, at_ms))
-        if scores_I.shape != (len(items),) or not np.isfinite(scores_I).all():
-            raise BundleError(f"{reference(bundle)}: scores are missing or no finite numbers; train it again")
-        if not len(top_k(scores_I, k=GOLDEN_ITEMS)):
-            raise BundleError(f"{reference(bundle)}: it recommends nothing; train it again")
+        decision = recommend(Request(None, at_ms, num_results=GOLDEN_ITEMS, recent=recent), sources=sources)
+        if decision.degraded is not None:
+            raise BundleError(f"{reference(bundle)}: {decision.degraded} on a golden question; train it again")
+        if not any(item.item_id in bundle.model.vocabulary for item in decision.items):
+            raise BundleError(f"{reference(bundle)}: it recommends none of its items; train it again")
+        if not all(math.isfinite(item.score) for item in decision.items):
+            raise BundleError(f"{reference(bundle)}: its scores are no finite numbers; train it again")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from bespoke.catalog import Item
 from bespoke.clock import DAY_MS
 from bespoke.errors import ConfigError, Unavailable
-from bespoke.events import Event
+from bespoke.events import Event, ItemId
 from storage.durable import TEMPORARY_SUFFIX, replacing, sync
 from storage.lake_files import LakeFile, counting, list_files
 from storage.lake_latest import last_of_each, latest_states
@@ -47,6 +47,7 @@ _EPOCH = date(1970, 1, 1)
 _LOCK_TIMEOUT_S = 60.0
 _READ_TRIES = 10
 _WRITERS = 16
+_ITEM_FIELDS = ("item_id", "name", "category", "brand", "price", "available")
 _MERGE_BYTES = 64 << 20
 """Merged row groups are about this large in memory."""
 
@@ -173,16 +174,7 @@ class Lake:
 
         The columns are those of :data:`storage.lake_tables.INTERACTIONS`; ``user_id`` is the id that keys the person.
         """
-        about_items = pc.field("interaction").is_valid()
-        inside = _interval("events", since_ms, until_ms)
-        where = about_items if inside is None else inside & about_items
-        columns = ["person", "interaction", "lines", "at_ms"]
-
-        def read(paths: list[Path]) -> pa.Table:
-            batches = _dataset(paths, EVENTS).to_batches(columns=columns, filter=where)
-            return pa.Table.from_batches(map(interactions_batch, batches), schema=INTERACTIONS)
-
-        return self._read("events", read)
+        return self._read("events", lambda paths: interactions_of(paths, since_ms=since_ms, until_ms=until_ms))
 
     def states(
         self, since_ms: int | None = None, until_ms: int | None = None, columns: Sequence[str] | None = None
@@ -200,6 +192,14 @@ class Lake:
             return ITEMS.empty_table()
         with reachable(self.root):
             return pq.read_table(self._items_path, schema=ITEMS)
+
+    def catalog(self) -> list[Item]:
+        """Return the latest description of each item."""
+        columns = [self.items().column(name).to_pylist() for name in _ITEM_FIELDS]
+        return [
+            Item(ItemId(item_id), name, tuple(category), brand, price, available)
+            for item_id, name, category, brand, price, available in zip(*columns, strict=True)
+        ]
 
     def compact(self, kind: Kind, day: date, *, committed: Mapping[int, int]) -> int:
         """Merge a day's files into one per partition; return how many files there are fewer.
@@ -251,6 +251,16 @@ class Lake:
 
 def _dataset(paths: Sequence[Path], schema: pa.Schema) -> Any:
     return ds.dataset([str(path) for path in paths] if paths else schema.empty_table(), schema=schema)
+
+
+def interactions_of(paths: Sequence[Path], *, since_ms: int | None, until_ms: int | None) -> pa.Table:
+    """Return one row per line of the events in these files, of schema INTERACTIONS: the share of one reader of many."""
+    about_items = pc.field("interaction").is_valid()
+    inside = _interval("events", since_ms, until_ms)
+    where = about_items if inside is None else inside & about_items
+    columns = ["person", "interaction", "lines", "at_ms"]
+    batches = _dataset(paths, EVENTS).to_batches(columns=columns, filter=where)
+    return pa.Table.from_batches(map(interactions_batch, batches), schema=INTERACTIONS)
 
 
 def _interval(kind: Kind, since_ms: int | None, until_ms: int | None) -> Any:

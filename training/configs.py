@@ -2,37 +2,26 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from bespoke.errors import ConfigError
-from bespoke.models.base import Model, ModelConfig
-from bespoke.models.bundle import MODELS
-
-
-def model_class(kind: str) -> type[Model]:
-    """Return the model of that kind.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if kind not in MODELS:
-        raise ConfigError(f"no model {kind!r}; there are: {', '.join(sorted(MODELS))}")
-    return MODELS[kind]
+from bespoke.models.base import ModelConfig
+from bespoke.models.registry import model_of_kind
 
 
 def load_config(kind: str, path: Path) -> ModelConfig:
     """Return the settings of a kind of model; a missing file means its defaults.
 
     Raises:
+        NotFound: no such kind; names those there are.
         ConfigError: the file is no TOML, or an entry is unknown or out of bounds.
     """
-    config_class: Any = model_class(kind).Config
+    config_class = model_of_kind(kind).Config
     if not path.is_file():
-        return config_class()  # type: ignore[no-any-return]
+        return config_class()
     try:
-        return config_class.model_validate(tomllib.loads(path.read_text()))  # type: ignore[no-any-return]
+        return config_class.model_validate(tomllib.loads(path.read_text()))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     except ValidationError as error:

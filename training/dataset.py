@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +16,10 @@ from bespoke.errors import TrainingError
 from bespoke.events import InteractionType, ItemId, UserId
 from bespoke.models.base import History, Interactions, InteractionWeights
 from bespoke.profiles import RECENT_LIMIT, Recent
-from storage.lake import Lake
-from storage.lake_tables import INTERACTIONS, interactions_batch
+from storage.lake import Lake, interactions_of
 
+READERS = 4
+"""How many tasks share the files; more would start processes for longer than they read."""
 COLUMNS = ["user_id", "item_id", "interaction", "quantity", "at_ms"]
 
 
@@ -35,16 +38,18 @@ def read_interactions(lake: Lake, *, since_ms: int | None, until_ms: int) -> pa.
     Raises:
         TrainingError: the lake holds no event of that window.
     """
-    files = [str(path) for path in lake.files("events")]
+    files = lake.files("events")
     if not files:
         raise TrainingError(f"the lake at {lake.root} is empty; bring events in first, such as with `bespoke ingest`")
-    dataset = ray.data.read_parquet(files).select_columns(["person", "interaction", "lines", "at_ms"])
+    # Ray Data's own Parquet reader takes a task per file to look at it; a day's file is too small for that.
+    shares = [{"paths": [str(path) for path in files[n::READERS]]} for n in range(min(READERS, len(files)))]
 
-    def lines_of(events: pa.Table) -> pa.Table:
-        batches = within(events, since_ms=since_ms, until_ms=until_ms).to_batches()
-        return pa.Table.from_batches(map(interactions_batch, batches), schema=INTERACTIONS).select(COLUMNS)
+    def read(share: Any) -> pa.Table:
+        paths = [Path(path) for path in share["paths"][0]]
+        return interactions_of(paths, since_ms=since_ms, until_ms=until_ms).select(COLUMNS)
 
-    blocks = ray.get(dataset.map_batches(lines_of, batch_format="pyarrow", batch_size=None).to_arrow_refs())
+    dataset = ray.data.from_items(shares, override_num_blocks=len(shares)).map_batches(read, batch_size=1)
+    blocks = ray.get(dataset.to_arrow_refs())
     filled = [block for block in blocks if block.num_rows]
     if not filled:
         raise TrainingError("the window holds no interactions; widen it, or choose another cut with --until")

@@ -1,20 +1,18 @@
 """Fitting: a model of any kind as of a cut, in a Ray task. Nothing at or past the cut is seen."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import ray
 
-from bespoke.models.base import History, Model, ModelConfig
-from bespoke.models.blend import Blend
-from bespoke.models.buy_again import BuyAgain
-from training.configs import model_class
-from training.dataset import Basket, baskets, histories, to_interactions, within
+from bespoke.clock import DAY_MS
+from bespoke.models.base import History, Interactions, Model, ModelConfig
+from bespoke.models.blend import Blend, BlendConfig
+from bespoke.models.registry import model_of_kind
+from training.dataset import baskets, histories, to_interactions, within
 
-VALIDATION_MS = 7 * 24 * 3_600_000
-"""How long the window is on which a blend learns its weights."""
+VALIDATION_MS = 7 * DAY_MS
+"""How long before the cut the baskets begin on which a blend learns its weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +26,44 @@ class FitRequest:
     window_ms: int
     """How far before the cut training looks."""
     seed: int = 0
+
+
+def fit_remotely(table: pa.Table, request: FitRequest) -> Model:
+    """Fit in a Ray task; ``table`` holds lines in the order of time, and what lies past the cut never gets there."""
+    past = within(table, since_ms=None, until_ms=request.at_ms)
+    fitted: Model = ray.get(ray.remote(fit).remote(past, request))
+    return fitted
+
+
+def fit(table: pa.Table, request: FitRequest) -> Model:
+    """Return the model of ``request``, trained on the window that ends at its cut.
+
+    Raises:
+        TrainingError: the window holds nothing to learn from.
+    """
+    interactions = _window(table, request, at_ms=request.at_ms)
+    model = model_of_kind(request.kind).fit(interactions, config=request.config, at_ms=request.at_ms, seed=request.seed)
+    if not isinstance(model, Blend):
+        return model
+    earlier = _blend_before_validation(table, request, model.config)
+    return model if earlier is None else model.with_weights(earlier.weights_S)
+
+
+def _blend_before_validation(table: pa.Table, request: FitRequest, config: BlendConfig) -> Blend | None:
+    """Return a blend that has not seen the last days before the cut, with the weights that suit those days best.
+
+    None where the data does not reach back that far, or nothing happened in those days.
+    """
+    at_ms = request.at_ms - VALIDATION_MS
+    interactions = _window(table, request, at_ms=at_ms)
+    followed = baskets(within(table, since_ms=at_ms, until_ms=request.at_ms))
+    if not len(interactions) or not followed:
+        return None
+    known = histories(table, at_ms=at_ms)
+    cases = [(known.get(one.user_id, History(one.user_id, (), at_ms)), one.items) for one in followed]
+    return Blend.fit(interactions, config=config, at_ms=at_ms, seed=request.seed).with_learned_weights(cases)
+
+
+def _window(table: pa.Table, request: FitRequest, *, at_ms: int) -> Interactions:
+    lines = within(table, since_ms=at_ms - request.window_ms, until_ms=at_ms)
+    return to_interactions(lines, weights=request.config.interaction_weights)

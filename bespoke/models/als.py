@@ -64,7 +64,7 @@ class Als:
     """
 
     kind: ClassVar[str] = "als"
-    Config = AlsConfig
+    Config: ClassVar[type[ModelConfig]] = AlsConfig
 
     def __init__(
         self,
@@ -124,12 +124,12 @@ class Als:
     def scores_batch(self, histories: Sequence[History]) -> FloatArray:
         """Return scores [B, I] by one matrix product."""
         placed = [self.factors(history) for history in histories]
-        nowhere_D = np.zeros(self.item_ID.shape[1], dtype=np.float32)
-        factors_BD = np.array([nowhere_D if factors_D is None else factors_D for factors_D in placed])
-        scores_BI: FloatArray = factors_BD.reshape(len(placed), -1) @ self.item_ID.T
+        factors_BD = np.zeros((len(placed), self.item_ID.shape[1]), dtype=np.float32)
         for row, factors_D in enumerate(placed):
-            if factors_D is None:
-                scores_BI[row] = self.popularity_I
+            if factors_D is not None:
+                factors_BD[row] = factors_D
+        scores_BI: FloatArray = factors_BD @ self.item_ID.T
+        scores_BI[[factors_D is None for factors_D in placed]] = self.popularity_I
         return scores_BI
 
     def factors(self, history: History) -> FloatArray | None:

@@ -172,7 +172,7 @@ class Basis(StrEnum):
     """What scores for a person rest on."""
 
     PERSON = "person"
-    """The person took part in training."""
+    """The model knows this person: from training, or by the person's own counts."""
     RECENT_ITEMS = "recent_items"
     """A person the model does not know, placed by recent items."""
     POPULARITY = "popularity"
@@ -182,7 +182,7 @@ class Basis(StrEnum):
 class Model(Protocol):
     """A trained recommender. It never changes after training, so threads may share it.
 
-    ``tests/models/conformance.py`` says what holds for every model.
+    ``tests/models/test_conformance.py`` says what holds for every model of :mod:`bespoke.models.registry`.
     """
 
     kind: ClassVar[str]
@@ -225,7 +225,10 @@ class Model(Protocol):
         """Return what :meth:`scores` rests on for this person."""
 
     def scores(self, history: History) -> FloatArray:
-        """Return a score [I] for every item, higher is better; popularity where nothing is known of the person."""
+        """Return a score [I] for every item, higher is better; popularity where nothing is known of the person.
+
+        The array may be the model's own: read it, do not write to it.
+        """
 
     def scores_batch(self, histories: Sequence[History]) -> FloatArray:
         """Return scores [B, I], each row as :meth:`scores` gives it."""
@@ -286,7 +289,7 @@ def decayed(weight_N: FloatArray, at_ms_N: TimeArray, *, at_ms: int, half_life_d
     if half_life_days is None:
         return weight_N
     age_days_N = np.maximum(at_ms - at_ms_N, 0) / DAY_MS
-    # Below the smallest normal float32 a weight is noise that slows every product; such a line is as good as absent.
+    # float32 ends at 2**-126; what lies below would turn into zero and the line would vanish.
     exponent_N = np.minimum(age_days_N / half_life_days, 120.0)
     return (weight_N * np.exp2(-exponent_N)).astype(np.float32)
 

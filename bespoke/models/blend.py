@@ -23,6 +23,7 @@ from bespoke.models.base import (
     FloatArray,
     History,
     Interactions,
+    ModelConfig,
     OnEpoch,
     Vocabulary,
     check_arrays,
@@ -59,7 +60,7 @@ class Blend:
     """The weighted sum of three sources. See :class:`bespoke.models.base.Model` for the interface."""
 
     kind: ClassVar[str] = "blend"
-    Config = BlendConfig
+    Config: ClassVar[type[ModelConfig]] = BlendConfig
 
     def __init__(self, als: Als, *, config: BlendConfig, weights_S: FloatArray | None = None) -> None:
         self.als = als

@@ -14,6 +14,7 @@ from bespoke.models.base import (
     History,
     Interactions,
     ItemMass,
+    ModelConfig,
     OnEpoch,
     Vocabulary,
     check_arrays,
@@ -40,7 +41,7 @@ class BuyAgain:
     """
 
     kind: ClassVar[str] = "buy_again"
-    Config = BuyAgainConfig
+    Config: ClassVar[type[ModelConfig]] = BuyAgainConfig
 
     def __init__(
         self, popularity_I: FloatArray, *, vocabulary: Vocabulary[ItemId], config: BuyAgainConfig | None = None
@@ -73,7 +74,7 @@ class BuyAgain:
     def scores(self, history: History) -> FloatArray:
         """Return scores [I]: the person's own items lie above 0 by frequency, all others below 0 by popularity."""
         mass = self._mass(history)
-        scores_I = self._share_I - np.float32(2.0)
+        scores_I: FloatArray = self._share_I - np.float32(2.0)
         scores_I[mass.row_H] = mass.mass_H * (1 + TIE * self._share_I[mass.row_H])
         return scores_I
 

@@ -30,7 +30,7 @@ class Popularity:
     """Decayed counts over everybody. See :class:`bespoke.models.base.Model` for the interface."""
 
     kind: ClassVar[str] = "popularity"
-    Config = PopularityConfig
+    Config: ClassVar[type[ModelConfig]] = PopularityConfig
 
     def __init__(
         self, popularity_I: FloatArray, *, vocabulary: Vocabulary[ItemId], config: PopularityConfig | None = None

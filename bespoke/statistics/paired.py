@@ -1,5 +1,6 @@
 """Paired differences: two versions measured on the same cases, and how sure the mean difference is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,8 @@ Values = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A mean difference and its two-sided confidence interval."""
+class Interval:
+    """A mean difference with its two-sided confidence interval."""
 
     mean: float
     low: float
@@ -23,7 +24,7 @@ class Difference:
     """Independent groups of cases; the number of cases where each stands for itself."""
 
 
-def paired_difference(ones: Values, others: Values, *, confidence: float = 0.95) -> Difference:
+def paired_difference(ones: Values, others: Values, *, confidence: float = 0.95) -> Interval:
     """Return the mean of ``ones - others`` with Student's interval; every case is taken as independent.
 
     Args:
@@ -37,7 +38,7 @@ def paired_difference(ones: Values, others: Values, *, confidence: float = 0.95)
 
 def clustered_difference(
     ones: Values, others: Values, clusters: Sequence[Any], *, confidence: float = 0.95
-) -> Difference:
+) -> Interval:
     """Return the mean of ``ones - others`` over cases, with an interval for clusters that are independent.
 
     Several baskets of one household resemble each other; taking them as independent makes the interval too narrow. The
@@ -53,8 +54,9 @@ def clustered_difference(
     difference = _differences(ones, others)
     if len(clusters) != len(difference):
         raise ValueError(f"got {len(clusters)} cluster ids for {len(difference)} cases")
-    _, cluster_of = np.unique(np.asarray(clusters), return_inverse=True)
-    residuals = np.bincount(cluster_of, weights=difference - difference.mean())
+    ids, cluster_of = np.unique(np.asarray(clusters), return_inverse=True)
+    residuals = np.zeros(len(ids))
+    np.add.at(residuals, cluster_of, difference - difference.mean())
     return _interval(difference, residuals, confidence=confidence)
 
 
@@ -69,11 +71,11 @@ def _differences(ones: Values, others: Values) -> npt.NDArray[np.float64]:
 
 def _interval(
     difference: npt.NDArray[np.float64], residuals: npt.NDArray[np.float64], *, confidence: float
-) -> Difference:
+) -> Interval:
     mean, groups = float(difference.mean()), len(residuals)
     if groups < 2:
         # One group says nothing about how much groups differ.
-        return Difference(mean, -np.inf, np.inf, len(difference), groups)
+        return Interval(mean, -math.inf, math.inf, len(difference), groups)
     variance = groups / (groups - 1) * float(residuals @ residuals) / len(difference) ** 2
-    margin = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)) * np.sqrt(variance)
-    return Difference(mean, mean - margin, mean + margin, len(difference), groups)
+    margin = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)) * math.sqrt(variance)
+    return Interval(mean, mean - margin, mean + margin, len(difference), groups)

@@ -125,7 +125,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     taken = made.run("ingest", str(made.folder / "orders.csv"), "--mapping", str(made.folder / "shop.toml"))
     assert (taken["accepted"], taken["rejected"]) == (len(rows), 0)
     for kind, pointer in (("blend", "champion"), ("buy_again", "challenger"), ("popularity", "popular")):
-        assert made.run("train", kind, "--promote", pointer)["model"].startswith(f"{kind}@")
+        assert made.run("train", kind, "--promote", pointer)["models"][0].startswith(f"{kind}@")
     secret = made.run("keys", "create", "test", "--scope", "ingest", "--scope", "recommend")["secret"]
     made.client.auth = httpx.BasicAuth(secret, "")
     return made

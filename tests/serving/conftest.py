@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -10,9 +10,14 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
-from bespoke.clock import FixedClock
-from bespoke.events import Event
+from bespoke.catalog import Item
+from bespoke.clock import FixedClock, to_ms
+from bespoke.events import Event, ItemId
+from bespoke.models.base import Interactions
+from bespoke.models.bundle import Window, write_bundle
+from bespoke.models.buy_again import BuyAgain
 from serving.applications import create_collector
+from storage.bundles import BundleStore
 from storage.control import ControlStore
 from storage.eventlog import open_event_log
 from storage.settings import Settings
@@ -97,3 +102,38 @@ def stored(settings: Settings) -> Callable[[], list[Event]]:
         return [Event.from_payload(payload) for payload in payloads]
 
     return read
+
+
+@pytest.fixture
+def publish(settings: Settings, now: datetime) -> Callable[[str, dict[str, float]], str]:
+    """Return what publishes a model under a name, from the items' weights; it returns ``name@version``.
+
+    A person's own items come first, then the others by weight.
+    """
+
+    def make(name: str, weights: dict[str, float]) -> str:
+        items = [Item(ItemId(item_id), name=item_id.upper()) for item_id in weights]
+        columns = Interactions.from_columns(
+            ["u"] * len(weights), list(weights), [to_ms(now)] * len(weights), list(weights.values())
+        )
+        model = BuyAgain.fit(columns, at_ms=to_ms(now))
+
+        def write(folder: Path) -> None:
+            write_bundle(
+                folder,
+                model,
+                name=name,
+                version=folder.name,
+                window=Window(since=now - timedelta(days=30), until=now),
+                fingerprint="test",
+                metrics={},
+                feature_service="als",
+                parent=None,
+                git_revision=None,
+                created_at=now,
+                items=items,
+            )
+
+        return f"{name}@{BundleStore(settings.bundles_dir).publish(name, write, at=now)}"
+
+    return make

@@ -43,6 +43,7 @@ class AbsentLog(SqliteEventLog):
 def test_everything_put_is_written_by_close(tmp_path: Path) -> None:
     log = open_event_log(tmp_path / "log.db")
     writer = ExposureWriter(log)
+    writer.start()
     for n in range(2_500):
         writer.put(message(n))
     writer.close()
@@ -54,6 +55,7 @@ def test_everything_put_is_written_by_close(tmp_path: Path) -> None:
 def test_exposures_wait_in_order_while_the_log_is_away(tmp_path: Path) -> None:
     log = AbsentLog(tmp_path / "log.db")
     writer = ExposureWriter(log, interval_s=0.001)
+    writer.start()
     for n in range(3):
         writer.put(message(n))
         assert log.tried.acquire(timeout=10)

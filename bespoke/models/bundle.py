@@ -1,0 +1,241 @@
+"""A model bundle: what a trained model is on disk, as a folder of plain files that are checked before use.
+
+manifest.json        what it is, what it was trained on, and the SHA-256 of every other file
+model.safetensors    the arrays
+vocabulary.json      item ids and user ids, by row
+popular.json         the most popular item ids, best first: what is left when all else fails
+items.parquet        item metadata
+reference.parquet    features at training time, to compare later ones with (optional)
+"""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FiniteFloat
+
+from bespoke.catalog import Item
+from bespoke.errors import BespokeError, BundleError, shown
+from bespoke.events import ItemId, UserId
+from bespoke.models.base import Model, Vocabulary
+from bespoke.models.index import top_k
+from bespoke.models.registry import model_of_kind
+from bespoke.models.tensors import map_arrays, write_arrays
+
+FORMAT: Literal[1] = 1
+POPULAR_ITEMS = 1_000
+
+MANIFEST = "manifest.json"
+ARRAYS = "model.safetensors"
+VOCABULARY = "vocabulary.json"
+POPULAR = "popular.json"
+ITEMS = "items.parquet"
+REFERENCE = "reference.parquet"
+REQUIRED = frozenset({ARRAYS, VOCABULARY, POPULAR, ITEMS})
+KNOWN = REQUIRED | {REFERENCE}
+
+LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "pyarrow")
+ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("name", pa.string()),
+        ("category", pa.list_(pa.string())),
+        ("brand", pa.string()),
+        ("price", pa.float64()),
+        ("available", pa.bool_()),
+    ]
+)
+
+
+class Window(BaseModel):
+    """The events that were trained on: from ``since`` up to, but without, ``until``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    since: AwareDatetime
+    until: AwareDatetime
+
+
+class Manifest(BaseModel):
+    """What a bundle says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    name: str
+    version: str
+    kind: str
+    window: Window
+    fingerprint: str
+    """Digest of the training data."""
+    config: dict[str, Any]
+    feature_service: str | None
+    metrics: dict[str, FiniteFloat]
+    parent: str | None
+    """The version that this one started from."""
+    git_revision: str | None
+    created_at: AwareDatetime
+    libraries: dict[str, str]
+    files: dict[str, str]
+    """SHA-256 of every other file, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was read and checked."""
+
+    folder: Path
+    manifest: Manifest
+    model: Model
+    popular: tuple[ItemId, ...]
+    """The most popular items of the training window, best first."""
+    items: Mapping[ItemId, Item]
+
+    def reference(self) -> pa.Table | None:
+        """Return the features at training time, or None where the bundle holds none."""
+        return pq.read_table(self.folder / REFERENCE) if REFERENCE in self.manifest.files else None
+
+
+def write_bundle(
+    folder: Path,
+    model: Model,
+    *,
+    name: str,
+    version: str,
+    window: Window,
+    fingerprint: str,
+    metrics: Mapping[str, float],
+    feature_service: str | None,
+    parent: str | None,
+    git_revision: str | None,
+    created_at: AwareDatetime,
+    items: Sequence[Item],
+    reference: pa.Table | None = None,
+) -> Manifest:
+    """Write ``model`` into ``folder``, which exists and is empty; the manifest comes last.
+
+    Raises:
+        BundleError: the folder is not empty, or an array or a metric is not finite.
+    """
+    if any(folder.iterdir()):
+        raise BundleError(f"folder {folder} is not empty; a bundle is written once")
+    write_arrays(folder / ARRAYS, model.arrays())
+    _write_json(folder / VOCABULARY, {"items": model.vocabulary.ids, "users": model.users.ids})
+    _write_json(folder / POPULAR, [model.vocabulary.ids[row] for row in top_k(model.popularity_I, k=POPULAR_ITEMS)])
+    pq.write_table(_item_table(items), folder / ITEMS)
+    if reference is not None:
+        pq.write_table(reference, folder / REFERENCE)
+    try:
+        manifest = Manifest(
+            name=name,
+            version=version,
+            kind=model.kind,
+            window=window,
+            fingerprint=fingerprint,
+            config=model.config.model_dump(mode="json"),
+            feature_service=feature_service,
+            metrics=dict(metrics),
+            parent=parent,
+            git_revision=git_revision,
+            created_at=created_at,
+            libraries={"python": platform.python_version()} | {name: library_version(name) for name in LIBRARIES},
+            files={path.name: _digest(path) for path in sorted(folder.iterdir())},
+        )
+    except ValueError as error:
+        raise BundleError(f"bundle {name}@{version}: {error}") from None
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+    return manifest
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle; its arrays stay on disk, memory-mapped.
+
+    Raises:
+        BundleError: a file is missing, altered, unknown or unreadable, or its content does not fit.
+    """
+    try:
+        manifest = read_manifest(folder)
+        _check_files(folder, manifest)
+        return Bundle(
+            folder=folder,
+            manifest=manifest,
+            model=_read_model(folder, manifest),
+            popular=Vocabulary(_ids(orjson.loads((folder / POPULAR).read_bytes()))).ids,
+            items={item.item_id: item for item in _read_items(folder / ITEMS)},
+        )
+    except BundleError as error:
+        raise BundleError(f"bundle {folder}: {error}") from error
+    except (BespokeError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise BundleError(f"bundle {folder} cannot be read: {error}") from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read what a bundle says of itself, without checking that it is true.
+
+    Raises:
+        BundleError: there is no manifest, or it is of another format.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise BundleError(f"no {MANIFEST} in {folder}; a bundle has one") from None
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST} is not a manifest of format {FORMAT}: {error}") from None
+
+
+def _read_model(folder: Path, manifest: Manifest) -> Model:
+    family = model_of_kind(manifest.kind)
+    vocabulary = orjson.loads((folder / VOCABULARY).read_bytes())
+    return family.from_arrays(
+        map_arrays(folder / ARRAYS),
+        vocabulary=Vocabulary(_ids(vocabulary["items"])),
+        users=Vocabulary(UserId(id) for id in _ids(vocabulary["users"])),
+        config=family.Config.model_validate(manifest.config),
+    )
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    named, found = set(manifest.files), {path.name for path in folder.iterdir()} - {MANIFEST}
+    if not REQUIRED <= named <= KNOWN:
+        raise BundleError(f"the manifest names the files {shown(sorted(named))}, expected {shown(sorted(REQUIRED))}")
+    if found != named:
+        raise BundleError(f"missing files: {sorted(named - found)}, files that do not belong: {sorted(found - named)}")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{name} is not a plain file")
+        if (digest := _digest(path)) != expected:
+            raise BundleError(f"{name} was altered: SHA-256 is {digest}, the manifest says {expected}")
+
+
+def _item_table(items: Sequence[Item]) -> pa.Table:
+    columns = {name: [getattr(item, name) for item in items] for name in ITEM_SCHEMA.names}
+    return pa.table(columns, schema=ITEM_SCHEMA)
+
+
+def _read_items(path: Path) -> list[Item]:
+    columns = pq.read_table(path, schema=ITEM_SCHEMA).to_pydict()
+    columns["category"] = [tuple(category) for category in columns["category"]]
+    return list(map(Item, *(columns[name] for name in ITEM_SCHEMA.names)))
+
+
+def _ids(values: Any) -> tuple[ItemId, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise BundleError(f"got {shown(values)}, expected a list of ids")
+    return tuple(values)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_bytes(orjson.dumps(value))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

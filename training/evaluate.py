@@ -1,0 +1,105 @@
+"""Evaluation: rank what people took after a cut with models that have seen nothing past it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from bespoke.clock import to_ms
+from bespoke.errors import TrainingError
+from bespoke.events import ItemId, UserId
+from bespoke.models import metrics
+from bespoke.models.base import History, Model
+from bespoke.models.index import top_k
+from storage.lake import Lake
+from storage.settings import Settings
+from training.configs import load_config
+from training.dataset import Basket, baskets, histories, read_interactions, within
+from training.fit import FitRequest, fit_remotely
+
+BATCH = 256
+Say = Callable[[str], None]
+Metrics = dict[str, float]
+
+
+def rank(model: Model, people: Iterable[History], *, k: int) -> dict[UserId | None, list[ItemId]]:
+    """Return the model's ``k`` best items for each person, best first; what they took before may come again."""
+    ranked: dict[UserId | None, list[ItemId]] = {}
+    everybody, ids = list(people), model.vocabulary.ids
+    for start in range(0, len(everybody), BATCH):
+        batch = everybody[start : start + BATCH]
+        for history, scores_I in zip(batch, model.scores_batch(batch), strict=True):
+            ranked[history.user_id] = [ids[row] for row in top_k(scores_I, k=k)]
+    return ranked
+
+
+def measure(
+    model: Model, taken: Sequence[Basket], known: Mapping[UserId, History], *, at_ms: int, lengths: Sequence[int]
+) -> Metrics:
+    """Return the mean of each metric over baskets, and the share of the model's items that some list shows.
+
+    Args:
+        model: trained on nothing past ``at_ms``.
+        taken: baskets from after ``at_ms``.
+        known: people's histories as of ``at_ms``; others count as new.
+        at_ms: the cut.
+        lengths: how long the lists are that metrics look at.
+    """
+    people = {one.user_id: known.get(one.user_id, History(one.user_id, (), at_ms)) for one in taken}
+    ranked = rank(model, people.values(), k=max(lengths))
+    each = [metrics.evaluate(ranked[one.user_id], one.items, ks=lengths) for one in taken]
+    means = {name: float(np.mean([values[name] for values in each])) for name in each[0]}
+    items = len(model.vocabulary)
+    return means | {f"coverage@{k}": metrics.coverage(ranked.values(), items=items, k=k) for k in lengths}
+
+
+def evaluate_kinds(
+    kinds: Sequence[str],
+    settings: Settings,
+    *,
+    until: datetime,
+    window: timedelta,
+    held_out: timedelta,
+    lengths: Sequence[int],
+    say: Say,
+) -> dict[str, Metrics]:
+    """Train each kind on the window before the held-out time, and rank the baskets of that time.
+
+    Args:
+        kinds: of model.
+        settings: the installation, and where its model settings are.
+        until: the end of the held-out time.
+        window: how far before the held-out time training looks.
+        held_out: how long it is.
+        lengths: how long the lists are that metrics look at.
+        say: told each step.
+
+    Raises:
+        TrainingError: nothing to learn from, or no baskets in the held-out time.
+    """
+    configs = {kind: load_config(kind, settings.config_dir / "models" / f"{kind}.toml") for kind in kinds}
+    say("reading the lake")
+    table = read_interactions(Lake(settings.lake_dir), since_ms=None, until_ms=to_ms(until))
+    at_ms = to_ms(until - held_out)
+    taken, known = held_out_baskets(table, at_ms=at_ms, until=until)
+    measured = {}
+    for kind, config in configs.items():
+        say(f"{kind}: training up to {until - held_out:%Y-%m-%d}, ranking {len(taken):,} baskets")
+        request = FitRequest(kind, config, at_ms, round(window.total_seconds() * 1000))
+        measured[kind] = measure(fit_remotely(table, request), taken, known, at_ms=at_ms, lengths=lengths)
+    return measured
+
+
+def held_out_baskets(table: pa.Table, *, at_ms: int, until: datetime) -> tuple[list[Basket], dict[UserId, History]]:
+    """Return the baskets of ``[at_ms, until)``, and what was known of everybody at ``at_ms``.
+
+    Raises:
+        TrainingError: there are no baskets in that time, or nothing before it.
+    """
+    taken = baskets(within(table, since_ms=at_ms, until_ms=to_ms(until)))
+    known = histories(table, at_ms=at_ms)
+    if not taken or not known:
+        lacking = "no baskets to rank in" if not taken else "nothing to learn from before"
+        raise TrainingError(f"there is {lacking} the held-out days before {until:%Y-%m-%d}; choose another --until")
+    return taken, known
