@@ -38,24 +38,33 @@ def promote(
     model: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for its newest version.")],
     pointer: Annotated[str, typer.Option(help="The pointer to move.")] = "champion",
     reason: Annotated[str, typer.Option(help="Why, for the audit trail.")] = "promoted by hand",
+    json: Json = False,
 ) -> None:
     """Point traffic at a version; services follow within 2 seconds."""
     from storage.settings import Settings
     from training.registry import promote as move
 
-    typer.echo(f"{pointer} is now {move(Settings(), model, pointer=pointer, by=_user(), reason=reason)}")
+    _print_moved(pointer, move(Settings(), model, pointer=pointer, by=_user(), reason=reason), json=json)
 
 
 @app.command()
 def rollback(
     pointer: Annotated[str, typer.Option(help="The pointer to move back.")] = "champion",
     reason: Annotated[str, typer.Option(help="Why, for the audit trail.")] = "rolled back by hand",
+    json: Json = False,
 ) -> None:
     """Move a pointer back to the version that it named before."""
     from storage.settings import Settings
     from training.registry import rollback as move_back
 
-    typer.echo(f"{pointer} is now {move_back(Settings(), pointer, by=_user(), reason=reason)}")
+    _print_moved(pointer, move_back(Settings(), pointer, by=_user(), reason=reason), json=json)
+
+
+def _print_moved(pointer: str, model: str, *, json: bool) -> None:
+    if json:
+        print_json({pointer: model})
+    else:
+        typer.echo(f"{pointer} is now {model}")
 
 
 def _user() -> str:

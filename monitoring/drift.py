@@ -6,6 +6,7 @@ it. Without that cap a few large spenders set the distance. Of two samples witho
 5 / sqrt(rows) in about 999 of 1,000 draws, whatever the shape of the values: hence ``THRESHOLD`` and ``MIN_VALUES``.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -131,9 +132,12 @@ def _notes(before: pd.Series, after: pd.Series) -> Sequence[str]:
 
 
 def _evidently(before: pd.DataFrame, after: pd.DataFrame, *, model: str, at: datetime) -> Any:
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import RowCount
-    from evidently.presets import DataDriftPreset
+    with warnings.catch_warnings():
+        # Evidently warns, while it is imported, of what it does itself.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import RowCount
+        from evidently.presets import DataDriftPreset
 
     columns = list(before.columns)
     definition = DataDefinition(numerical_columns=columns)
@@ -155,9 +159,11 @@ def _scores(snapshot: Any) -> dict[str, float]:
 
 
 def _add_to_workspace(snapshot: Any, folder: Path) -> None:
-    from evidently.sdk.models import PanelMetric
-    from evidently.sdk.panels import line_plot_panel
-    from evidently.ui.workspace import Workspace
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from evidently.sdk.models import PanelMetric
+        from evidently.sdk.panels import line_plot_panel
+        from evidently.ui.workspace import Workspace
 
     workspace = Workspace.create(str(folder))
     found = workspace.search_project(PROJECT)

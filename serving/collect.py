@@ -20,6 +20,7 @@ from storage.eventlog.base import EventLog, Message
 MAX_BATCH = 1_000
 APPEND_THREADS = 16
 """Requests that wait together for one write to the disk."""
+JSON_BODY: dict[str, Any] = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,13 @@ def collect_routes(
             return Response(orjson.dumps(_answer(receipt)), media_type="application/json")
 
         router.add_api_route(
-            path, take, methods=["POST"], summary=summary, name=path[1:], response_model=CollectAccepted
+            path,
+            take,
+            methods=["POST"],
+            summary=summary,
+            name=path[1:],
+            response_model=CollectAccepted,
+            openapi_extra={"requestBody": JSON_BODY},
         )
 
     for event_type in EventType:

@@ -16,6 +16,9 @@ INGRESS_ENV: Mapping[str, str] = {
     # How long a stopping replica stays reachable, and a replaced HAProxy process lives.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+    # Serve's defaults are an hour and no limit. A request ends long before, by the edge's own timeout.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+    "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "60",
 }
 """Environment of every ingress."""
 

@@ -59,6 +59,7 @@ class PeopleReader:
         self._features = features
         self._log = log
         self._threads = threads
+        self._asked: asyncio.Future[dict[int, int]] | None = None
 
     async def read(self, user_id: UserId, *, service: str | None, after: Mapping[int, int] | None) -> PersonState:
         """Return the state of ``user_id``; never raises where a store fails.
@@ -89,14 +90,17 @@ class PeopleReader:
 
     async def _wait(self, token: Mapping[int, int]) -> bool:
         """Wait until the online features hold the token's events; return False where they do not in time."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(REFLECT_TIMEOUT_S):
-                while not reached(token, await loop.run_in_executor(self._threads, self._positions)):
+                while not reached(token, await self._positions()):
                     await asyncio.sleep(POLL_S)
         except (Unavailable, TimeoutError):
             return False
         return True
 
-    def _positions(self) -> Mapping[int, int]:
-        return self._log.positions(FEATURES_GROUP)
+    async def _positions(self) -> Mapping[int, int]:
+        """Return how far the online features are; requests that wait at the same time share one look."""
+        if self._asked is None or self._asked.done():
+            loop = asyncio.get_running_loop()
+            self._asked = loop.run_in_executor(self._threads, self._log.positions, FEATURES_GROUP)
+        return await asyncio.shield(self._asked)

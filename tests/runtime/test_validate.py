@@ -1,0 +1,48 @@
+"""A mistake in config/ is found before anything starts."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runtime.validate import validate_config
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return Path(shutil.copytree("config", tmp_path / "config"))
+
+
+def test_what_is_shipped_is_valid() -> None:
+    assert validate_config(Path("config")) == []
+
+
+def test_every_problem_is_told_at_once(config: Path) -> None:
+    (config / "models" / "als.toml").write_text("factors = 0\n")
+    (config / "models" / "tarot.toml").write_text("")
+    (config / "sources" / "bad.toml").write_text('name = "bad"\n')
+    problems = "\n".join(validate_config(config))
+    assert "als.toml: factors: Input should be greater than or equal to 1, got 0" in problems
+    assert "tarot" in problems
+    assert "bad.toml" in problems
+
+
+def test_shares_that_do_not_sum_up_are_told_with_the_sum(config: Path) -> None:
+    path = config / "experiments.toml"
+    path.write_text(path.read_text().replace("share = 0.5", "share = 0.4", 1))
+    assert "shares sum to 0.90, expected 1.00" in validate_config(config)[0]
+
+
+def test_an_experiment_may_not_name_a_kind_of_model_that_does_not_exist(config: Path) -> None:
+    path = config / "experiments.toml"
+    path.write_text(path.read_text().replace('model = "challenger"', 'model = "tarot@1"'))
+    assert "tarot" in validate_config(config)[0]
+
+
+def test_a_file_that_nothing_reads_is_told(config: Path) -> None:
+    (config / "experiment.toml").write_text("")
+    assert "nothing reads this" in validate_config(config)[0]
+
+
+def test_a_missing_folder_says_how_to_name_it(tmp_path: Path) -> None:
+    assert "BESPOKE_CONFIG_DIR" in validate_config(tmp_path / "none")[0]
