@@ -38,9 +38,8 @@ def train(
     assert at is not None
     if promote is not None and len(models) != 1:
         raise typer.BadParameter("--promote points at one model; train the others in a command of their own")
-    settings = Settings()
+    request, settings = TrainRequest(tuple(models), at, parse_days(window), config, seed), Settings()
     with steps(quiet=json) as say, ray_session(settings):
-        request = TrainRequest(tuple(models), at, parse_days(window), config, seed)
         result = train_and_publish(request, settings, say=say)
     references = list(result.references.values())
     if promote is not None:
@@ -69,14 +68,13 @@ def evaluate(
 
     at = parse_date(until)
     assert at is not None
-    lengths = _lengths(k)
-    settings = Settings()
+    lengths, looked_at, settings = _lengths(k), parse_days(window), Settings()
     with steps(quiet=json) as say, ray_session(settings):
         metrics = evaluate_kinds(
             models,
             settings,
             until=at,
-            window=parse_days(window),
+            window=looked_at,
             held_out=timedelta(days=days),
             lengths=lengths,
             say=say,

@@ -28,9 +28,9 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_help_loads_no_framework() -> None:
-    script = "import sys, cli.main; print([m for m in ('ray', 'feast', 'evidently', 'torch', 'pyarrow') if m in sys.modules])"
+    script = "import sys, cli.main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert not {"ray", "feast", "evidently", "torch", "pyarrow", "numpy"} & set(done.stdout.split())
 
 
 def test_what_goes_wrong_on_purpose_is_a_message_not_a_traceback(tmp_path: Path) -> None:
