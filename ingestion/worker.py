@@ -5,7 +5,9 @@ with online features.
 """
 
 import argparse
+import gc
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -19,6 +21,8 @@ from storage.lake import Lake
 from storage.lock import OwnerLock
 from storage.profiles import ProfileStore
 from storage.settings import Settings
+
+GC_AFTER_OBJECTS = 200_000
 
 
 class Worker:
@@ -69,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--batch", type=int, default=1_000, help="messages per transaction")
     options = parser.parse_args(arguments)
+    # Profiles are many small objects that live on; looking through them again and again took a quarter of the time.
+    gc.set_threshold(GC_AFTER_OBJECTS)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -85,8 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _input_closed() -> threading.Event:
     """Return an event that is set when the feeding process closes our standard input, or ends."""
-    import sys
-
     closed = threading.Event()
 
     def read() -> None:
