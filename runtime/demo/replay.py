@@ -25,10 +25,10 @@ TIME_HEADER = "X-Bespoke-Time"
 class Replayed:
     """What came of a replay over HTTP."""
 
-    served: Counter[str] = field(default_factory=Counter)
-    """Answers by variant."""
-    agreement: dict[str, list[float]] = field(default_factory=dict)
-    """NDCG of each served list against the basket that followed, by variant."""
+    variants: list[str | None] = field(default_factory=list)
+    """The variant that answered, by basket; None where there was no answer."""
+    ndcg: list[float] = field(default_factory=list)
+    """NDCG of the served list against the basket that followed, by basket."""
     failed: int = 0
     degraded: Counter[str] = field(default_factory=Counter)
     latency_ms: list[float] = field(default_factory=list)
@@ -52,8 +52,7 @@ def replay(
             result.failed += (not answer.is_success) + (not sent.is_success)
             if sent.is_success:
                 tokens[person] = sent.json()["token"]
-            if answer.is_success:
-                _note(result, answer.json(), items_of(basket))
+            _note(result, answer.json() if answer.is_success else None, items_of(basket))
             advance()
     return result
 
@@ -63,12 +62,11 @@ def items_of(basket: Raw) -> frozenset[ItemId]:
     return frozenset(ItemId(str(product["product_id"])) for product in basket.message["properties"]["products"])
 
 
-def _note(result: Replayed, answer: dict[str, Any], taken: frozenset[ItemId]) -> None:
-    variant = answer["variant"] or "none"
-    result.served[variant] += 1
-    ranked = [ItemId(item["itemId"]) for item in answer["items"]]
-    result.agreement.setdefault(variant, []).append(ndcg(ranked, taken, k=LIST_LENGTH))
-    if answer["degraded"]:
+def _note(result: Replayed, answer: dict[str, Any] | None, taken: frozenset[ItemId]) -> None:
+    ranked = [ItemId(item["itemId"]) for item in answer["items"]] if answer else []
+    result.variants.append(answer["variant"] or "none" if answer else None)
+    result.ndcg.append(ndcg(ranked, taken, k=LIST_LENGTH))
+    if answer and answer["degraded"]:
         result.degraded[answer["degraded"]] += 1
 
 

@@ -69,7 +69,13 @@ def run_demo(*, home: Path, port: int, cut: datetime, days: int, stay: bool) -> 
             say("writing the drift report")
             drift = report_drift(settings, model="champion", at=demo.until)
             summary = summarise(
-                imported, replayed, ranked, drift, seconds=time.monotonic() - started, peak_memory_mb=memory.mb
+                imported,
+                replayed,
+                ranked,
+                drift,
+                kinds=POINTERS,
+                seconds=time.monotonic() - started,
+                peak_memory_mb=memory.mb,
             )
             print_agreement(summary, replayed, ranked)
             say(f"every figure: {write_summary(home, summary)}")

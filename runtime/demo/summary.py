@@ -1,6 +1,7 @@
 """What the demo came to: the figures, as a table for people and as a file for scripts."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,15 @@ def summarise(
     ranked: Ranked,
     drift: Mapping[str, Any],
     *,
+    kinds: Mapping[str, str],
     seconds: float,
     peak_memory_mb: float,
 ) -> dict[str, Any]:
-    """Return every figure of a run."""
+    """Return every figure of a run.
+
+    ``served_ndcg_at_20`` is what each variant's answers came to over HTTP; ``ranked_ndcg_at_20`` is what its model
+    (``kinds``) comes to on the very same baskets without HTTP, log and feature store in between: the two should agree.
+    """
     return {
         "events_imported": imported.accepted,
         "events_rejected": imported.rejected,
@@ -38,8 +44,13 @@ def summarise(
         },
         "blend_minus_buy_again_ndcg": _difference(ranked, "blend", "buy_again"),
         "als_minus_popularity_ndcg": _difference(ranked, "als", "popularity"),
-        "served": dict(replayed.served),
-        "served_ndcg_at_20": {variant: float(np.mean(values)) for variant, values in replayed.agreement.items()},
+        "served": dict(sorted(Counter(variant for variant in replayed.variants if variant).items())),
+        "served_ndcg_at_20": _by_variant(replayed, replayed.ndcg),
+        "ranked_ndcg_at_20": {
+            variant: _by_variant(replayed, ranked.ndcg[kind])[variant]
+            for variant, kind in kinds.items()
+            if variant in replayed.variants
+        },
         "degraded": dict(replayed.degraded),
         "failed": replayed.failed,
         "latency_ms": percentiles(replayed.latency_ms),
@@ -73,14 +84,24 @@ def print_agreement(summary: Mapping[str, Any], replayed: Replayed, ranked: Rank
             soft_wrap=True,
         )
     shares = ", ".join(
-        f"{variant} {count:,} (NDCG@{LIST_LENGTH} {summary['served_ndcg_at_20'][variant]:.4f})"
-        for variant, count in sorted(replayed.served.items())
+        f"{variant} {count:,} (NDCG@{LIST_LENGTH} {summary['served_ndcg_at_20'][variant]:.4f}, "
+        f"the same model offline on the same baskets {summary['ranked_ndcg_at_20'].get(variant, float('nan')):.4f})"
+        for variant, count in summary["served"].items()
     )
     latency = summary["latency_ms"]
     console.print(f"served by variant: {shares}; failed: {replayed.failed}", highlight=False, soft_wrap=True)
     console.print(
         f"recommendation latency: p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms\n", highlight=False
     )
+
+
+def _by_variant(replayed: Replayed, ndcg: Sequence[float]) -> dict[str, float]:
+    """Return the mean over the baskets that each variant answered."""
+    values: dict[str, list[float]] = {}
+    for variant, value in zip(replayed.variants, ndcg, strict=True):
+        if variant is not None:
+            values.setdefault(variant, []).append(value)
+    return {variant: float(np.mean(each)) for variant, each in sorted(values.items())}
 
 
 def _difference(ranked: Ranked, one: str, other: str) -> dict[str, float]:
