@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+# The suites of contracts are no test files by name; their assertions should explain themselves all the same.
+pytest.register_assert_rewrite("tests.contracts")
+
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
