@@ -113,11 +113,13 @@ def running(settings: Settings) -> Iterator[Caller]:
 
 
 def _items(settings: Settings) -> list[str]:
-    """Return items that are sold now and then, in a fixed order."""
+    """Return the hundred items in the middle between the most and the least sold, in a fixed order."""
     from storage.lake import Lake
 
     sold = Lake(settings.lake_dir).interactions()["item_id"].value_counts().to_pylist()
-    return sorted(row["values"] for row in sold if row["counts"] == 20)
+    by_count = sorted(sold, key=lambda row: (row["counts"], row["values"]))
+    middle = len(by_count) // 2
+    return [row["values"] for row in by_count[max(middle - 50, 0) : middle + 50]]
 
 
 if __name__ == "__main__":

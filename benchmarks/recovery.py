@@ -19,7 +19,7 @@ from benchmarks.harness import Figures, main
 from bespoke.clock import from_ms
 from bespoke.events import encode_event, parse_event
 from bespoke.profiles import to_row
-from ingestion.importer import environment
+from ingestion.applying import environment
 from ingestion.mapping import load_mapping
 from ingestion.messages import event_messages
 from runtime.demo.journey import data_folder
@@ -31,13 +31,22 @@ from storage.settings import Settings
 
 MESSAGES = 100_000
 KILLS = 20
+REPEATED_SHARE = 0.05
 APPEND_AT_ONCE = 200
 POLL_S = 0.002
 
 
 def run() -> Figures:
     """Kill the processor ``KILLS`` times while real baskets flow."""
-    return mismatches(journey_messages(MESSAGES), kills=KILLS, seed=0)
+    return mismatches(with_repeats(journey_messages(MESSAGES), share=REPEATED_SHARE, seed=0), kills=KILLS, seed=0)
+
+
+def with_repeats(messages: Sequence[Message], *, share: float, seed: int) -> list[Message]:
+    """Return ``messages`` with some of them sent again, a while after they were sent first."""
+    rng, sent = random.Random(seed), list(messages)
+    for place in sorted(rng.sample(range(len(sent)), round(share * len(sent))), reverse=True):
+        sent.insert(min(len(sent), place + rng.randrange(1, 2_000)), sent[place])
+    return sent
 
 
 def journey_messages(count: int) -> list[Message]:

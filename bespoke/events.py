@@ -66,6 +66,10 @@ INTERACTION_OF_NAME: Mapping[str, InteractionType] = {
 RECOMMENDATION_SERVED = "Recommendation Served"
 RECOMMENDATION_VIEWED = "Recommendation Viewed"
 EVENT_FAILED = "Event Failed"
+SYSTEM_EVENTS = frozenset({RECOMMENDATION_SERVED, EVENT_FAILED, "Segment Entered", "Segment Left"})
+"""What the system says of itself; nobody may send these."""
+SYSTEM_IDS = ("served-", "failed-")
+"""How the messageIds of system events begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +137,10 @@ class Event:
         """
         try:
             raw = orjson.loads(payload)
-            name, properties = raw["event"], raw["properties"]
+            kind, name, properties = EventType(raw["type"]), raw["event"], raw["properties"]
             return cls(
                 message_id=raw["messageId"],
-                type=EventType(raw["type"]),
+                type=kind,
                 name=name,
                 user_id=raw["userId"],
                 anonymous_id=raw["anonymousId"],
@@ -145,7 +149,7 @@ class Event:
                 properties=properties,
                 traits=raw["traits"],
                 context=raw["context"],
-                lines=_lines(name, properties),
+                lines=_lines(kind, name, properties),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidEvent("payload", payload[:60], "an event as the log keeps it") from error
@@ -188,11 +192,12 @@ def parse_event(
         raise InvalidEvent("message", message, "a JSON object")
     kind = type or _event_type(message.get("type"))
     user_id, anonymous_id = _person(message, kind)
-    name = _name(message, kind)
+    message_id, name = _required_id(message, "messageId"), _name(message, kind)
+    _check_not_system(message_id, name)
     properties = _mapping(message, "properties")
     received_ms = to_ms(received_at)
     event = Event(
-        message_id=MessageId(_required_id(message, "messageId")),
+        message_id=MessageId(message_id),
         type=kind,
         name=name,
         user_id=user_id,
@@ -202,7 +207,7 @@ def parse_event(
         properties=properties,
         traits=_traits(message, kind),
         context=_mapping(message, "context"),
-        lines=_lines(name, properties),
+        lines=_lines(kind, name, properties),
     )
     _check_lines(event)
     return event
@@ -244,6 +249,13 @@ def _person(message: Mapping[str, Any], kind: EventType) -> tuple[str | None, st
     if kind is EventType.GROUP:
         _required_id(message, "groupId")
     return user_id, anonymous_id
+
+
+def _check_not_system(message_id: str, name: str | None) -> None:
+    if name in SYSTEM_EVENTS:
+        raise InvalidEvent("event", name, "a name other than those of the system's own events")
+    if message_id.startswith(SYSTEM_IDS):
+        raise InvalidEvent("messageId", message_id, f"an id that does not start with {' or '.join(SYSTEM_IDS)}")
 
 
 def _required_id(message: Mapping[str, Any], name: str) -> str:
@@ -333,8 +345,8 @@ def _time(message: Mapping[str, Any], name: str) -> int | None:
     return at_ms
 
 
-def _lines(name: str | None, properties: Mapping[str, Any]) -> tuple[Line, ...]:
-    if name not in INTERACTION_OF_NAME:
+def _lines(kind: EventType, name: str | None, properties: Mapping[str, Any]) -> tuple[Line, ...]:
+    if kind is not EventType.TRACK or name not in INTERACTION_OF_NAME:
         return ()
     products = properties.get("products")
     rows = products if isinstance(products, list) else [properties]
@@ -351,7 +363,7 @@ def _lines(name: str | None, properties: Mapping[str, Any]) -> tuple[Line, ...]:
 
 
 def _check_lines(event: Event) -> None:
-    if event.name not in INTERACTION_OF_NAME:
+    if event.type is not EventType.TRACK or event.name not in INTERACTION_OF_NAME:
         return
     products = event.properties.get("products")
     if products is None:

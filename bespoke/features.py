@@ -4,14 +4,14 @@ Stores hold state; a feature is derived at the moment it is used, by the same fu
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from bespoke.clock import DAY_MS, WEEK_MS
-from bespoke.profiles import MICROS, Profile
+from bespoke.profiles import MICROS, TAKEN_BACK, Profile
 
 HALF_LIFE_DAYS = 30.0
 
@@ -30,7 +30,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("tenure_days", "time since the first event", "days"),
     Feature("days_since_purchase", "time since the day of the last purchase", "days"),
     Feature("orders", "orders so far", "orders"),
-    Feature("revenue", "money spent so far", "currency"),
+    Feature("revenue", "money spent so far, less refunds", "currency"),
     Feature("order_value", "mean money per order", "currency"),
     Feature("purchases_7d", "lines bought in the last 7 days", "lines"),
     Feature("purchases_30d", "lines bought in the last 30 days", "lines"),
@@ -53,8 +53,10 @@ FeatureVector = npt.NDArray[np.float64]
 def features(profile: Profile, at_ms: int) -> FeatureVector:
     """Return the feature vector [F] of ``profile`` as seen at ``at_ms``: NaN and zeros where there are no events."""
     affinity = category_affinity(profile, at_ms)
-    revenue = profile.revenue_micros / MICROS
-    month = [entry.item_id for entry in profile.recent if entry.at_ms > at_ms - 30 * DAY_MS]
+    revenue = max(profile.revenue_micros - profile.refunded_micros, 0) / MICROS
+    liked = [entry for entry in profile.recent if entry.interaction not in TAKEN_BACK]
+    month = {entry.item_id for entry in liked if entry.at_ms > at_ms - 30 * DAY_MS}
+    quarter = {name for week, name in profile.category_counts if (week + 1) * WEEK_MS > at_ms - 90 * DAY_MS}
     values = {
         "recency_days": _days_since(profile.last_ms, at_ms),
         "tenure_days": _days_since(profile.first_ms, at_ms),
@@ -69,9 +71,9 @@ def features(profile: Profile, at_ms: int) -> FeatureVector:
         "purchases_decayed": _decayed(profile, "purchase", at_ms),
         "views_decayed": _decayed(profile, "view", at_ms),
         "carts_decayed": _decayed(profile, "add_to_cart", at_ms),
-        "distinct_items_30d": len(set(month)),
-        "repeat_share": _repeat_share(profile),
-        "categories_90d": len({name for week, name in profile.category_counts if week * WEEK_MS > at_ms - 90 * DAY_MS}),
+        "distinct_items_30d": len(month),
+        "repeat_share": _repeat_share([entry.item_id for entry in liked]),
+        "categories_90d": len(quarter),
         "top_category_share": max(affinity.values(), default=np.nan),
     }
     return np.array([values[name] for name in FEATURE_NAMES], dtype=np.float64)
@@ -116,8 +118,7 @@ def _decayed(profile: Profile, interaction: str, at_ms: int) -> float:
     )
 
 
-def _repeat_share(profile: Profile) -> float:
-    items = [entry.item_id for entry in profile.recent]
+def _repeat_share(items: Sequence[str]) -> float:
     if not items:
         return float("nan")
     return sum(n for n in Counter(items).values() if n > 1) / len(items)

@@ -27,7 +27,9 @@ CATEGORY_KEYS = 512
 TRAIT_KEYS = 100
 MICROS = 1_000_000
 MAX_REVENUE_MICROS = 2**62
-"""Where revenue stops growing, so that stores of 64-bit integers can hold it whatever prices people send."""
+"""Where sums of money stop growing, so that stores of 64-bit integers can hold them whatever prices are sent."""
+TAKEN_BACK = frozenset({InteractionType.REFUND, InteractionType.REMOVE_FROM_CART})
+"""Interactions that speak against an item; they count as such, and for no category."""
 
 BucketCounts = Mapping[tuple[int, str], int]
 """Counts by (day or week number, name)."""
@@ -60,6 +62,7 @@ class Profile:
     events: int = 0
     orders: int = 0
     revenue_micros: int = 0
+    refunded_micros: int = 0
     recent: tuple[Recent, ...] = ()
     """The newest lines, oldest first."""
     day_counts: BucketCounts = field(default_factory=dict)
@@ -75,17 +78,19 @@ EMPTY = Profile()
 def fold(profile: Profile, event: Event) -> Profile:
     """Return ``profile`` with ``event`` in it. Folding is commutative; folding one event twice counts it twice."""
     at_ms, interaction = event.at_ms, event.interaction
-    purchase = interaction is InteractionType.PURCHASE
+    purchase, refund = interaction is InteractionType.PURCHASE, interaction is InteractionType.REFUND
+    liking = interaction is not None and interaction not in TAKEN_BACK
     return Profile(
         first_ms=at_ms if profile.first_ms is None else min(profile.first_ms, at_ms),
         last_ms=at_ms if profile.last_ms is None else max(profile.last_ms, at_ms),
         received_ms=max(profile.received_ms or 0, event.received_ms),
         events=profile.events + 1,
         orders=profile.orders + purchase,
-        revenue_micros=_capped(profile.revenue_micros + (_revenue_micros(event) if purchase else 0)),
+        revenue_micros=_capped(profile.revenue_micros + (_micros(event) if purchase else 0)),
+        refunded_micros=_capped(profile.refunded_micros + (_micros(event) if refund else 0)),
         recent=_with_recent(profile.recent, event, interaction) if interaction else profile.recent,
         day_counts=_with_days(profile.day_counts, event, interaction) if interaction else profile.day_counts,
-        category_counts=_with_categories(profile.category_counts, event) if interaction else profile.category_counts,
+        category_counts=_with_categories(profile.category_counts, event) if liking else profile.category_counts,
         traits=_with_traits(profile.traits, event) if event.type is EventType.IDENTIFY else profile.traits,
     )
 
@@ -99,6 +104,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         events=one.events + other.events,
         orders=one.orders + other.orders,
         revenue_micros=_capped(one.revenue_micros + other.revenue_micros),
+        refunded_micros=_capped(one.refunded_micros + other.refunded_micros),
         recent=tuple(sorted(one.recent + other.recent)[-RECENT_LIMIT:]),
         day_counts=_newest(_added(one.day_counts, other.day_counts), limit=DAY_KEYS),
         category_counts=_newest(_added(one.category_counts, other.category_counts), limit=CATEGORY_KEYS),
@@ -106,12 +112,12 @@ def merge(one: Profile, other: Profile) -> Profile:
     )
 
 
-def _revenue_micros(event: Event) -> int:
+def _micros(event: Event) -> int:
     return sum(round(line.price * line.quantity * MICROS) for line in event.lines if line.price is not None)
 
 
-def _capped(revenue_micros: int) -> int:
-    return min(revenue_micros, MAX_REVENUE_MICROS)
+def _capped(micros: int) -> int:
+    return min(micros, MAX_REVENUE_MICROS)
 
 
 def _with_recent(recent: tuple[Recent, ...], event: Event, interaction: InteractionType) -> tuple[Recent, ...]:
@@ -181,6 +187,7 @@ def to_row(profile: Profile) -> dict[str, Any]:
         "events": profile.events,
         "orders": profile.orders,
         "revenue_micros": profile.revenue_micros,
+        "refunded_micros": profile.refunded_micros,
         "recent_ms": list(at_ms),
         "recent_items": list(items),
         "recent_interactions": list(interactions),
@@ -204,6 +211,7 @@ STATE_COLUMNS: Mapping[str, str] = {
     "events": "int",
     "orders": "int",
     "revenue_micros": "int",
+    "refunded_micros": "int",
     "recent_ms": "ints",
     "recent_items": "strings",
     "recent_interactions": "strings",
@@ -233,6 +241,7 @@ def from_row(row: Mapping[str, Any]) -> Profile:
         events=row.get("events") or 0,
         orders=row.get("orders") or 0,
         revenue_micros=row.get("revenue_micros") or 0,
+        refunded_micros=row.get("refunded_micros") or 0,
         recent=tuple(
             map(
                 Recent,

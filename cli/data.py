@@ -1,11 +1,14 @@
 """Commands for what comes in: bulk import, and the check of everything in config/."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.output import parse_date, print_json, print_table
+
+if TYPE_CHECKING:
+    from ingestion.importer import ImportResult
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,6 +22,7 @@ def ingest(
     mapping: Annotated[Path, typer.Option(help="How columns become events: config/sources/NAME.toml.")],
     since: Annotated[str | None, typer.Option(help="Only events from this time on.")] = None,
     until: Annotated[str | None, typer.Option(help="Only events before this time.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also what a finished import brought in already.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
     """Bring files in: events, catalog and traits, through the same checks as HTTP."""
@@ -32,11 +36,23 @@ def ingest(
     loaded = load_mapping(mapping)
     with import_progress(quiet=json) as progress:
         result = import_files(
-            path, loaded, Settings(), since=parse_date(since), until=parse_date(until), progress=progress
+            path,
+            loaded,
+            Settings(),
+            since=parse_date(since),
+            until=parse_date(until),
+            again=again,
+            progress=progress,
         )
     if json:
         print_json({**asdict(result), "messages_per_s": round(result.accepted / result.seconds, 1)})
-        return
+    else:
+        _print_result(result)
+    if not result.accepted and not result.items:
+        raise typer.Exit(1)
+
+
+def _print_result(result: "ImportResult") -> None:
     typer.echo(
         f"{result.accepted:,} messages ({result.lines:,} lines) and {result.items:,} items taken "
         f"in {result.seconds:.1f} s, {result.rejected:,} rejected"
@@ -45,8 +61,6 @@ def ingest(
         rows = sorted(result.rejected_by_field.items(), key=lambda item: -item[1])
         print_table(["rejected because of", "messages"], rows)
         typer.echo(f"every rejected message with its reason: {result.rejects_file}")
-    if result.accepted == 0:
-        raise typer.Exit(1)
 
 
 def validate(json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False) -> None:

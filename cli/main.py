@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from bespoke.errors import BespokeError
 from cli import data, keys, models, monitor, service, training
+from cli.errors import explained
 
 app = typer.Typer(
     name="bespoke",
@@ -37,11 +37,14 @@ def version(json: Annotated[bool, typer.Option("--json", help="One JSON object."
 
 
 def main() -> None:
-    """Run a command; what Bespoke raises on purpose is a message and exit status 1, not a traceback."""
+    """Run a command; what can go wrong in ordinary use is a message and exit status 1, not a traceback."""
     try:
         app()
-    except BespokeError as error:
-        typer.secho(f"bespoke: {error}", err=True, fg="red")
+    except Exception as error:
+        message = explained(error)
+        if message is None:
+            raise
+        typer.secho(f"bespoke: {message}", err=True, fg="red")
         sys.exit(1)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import print_json, print_table
+from cli.output import print_json, print_table, say_if_new
 
 app = typer.Typer(help="Published models: list them, point traffic at them, roll back.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
@@ -42,9 +42,17 @@ def promote(
 ) -> None:
     """Point traffic at a version; services follow within 2 seconds."""
     from storage.settings import Settings
+    from training.registry import pointers
     from training.registry import promote as move
 
-    _print_moved(pointer, move(Settings(), model, pointer=pointer, by=_user(), reason=reason), json=json)
+    settings = Settings()
+    others = pointers(settings)
+    reference = move(settings, model, pointer=pointer, by=_user(), reason=reason)
+    if json:
+        print_json({pointer: reference, "new": pointer not in others})
+    else:
+        typer.echo(f"{pointer} is now {reference}")
+        say_if_new(pointer, others)
 
 
 @app.command()
@@ -57,14 +65,11 @@ def rollback(
     from storage.settings import Settings
     from training.registry import rollback as move_back
 
-    _print_moved(pointer, move_back(Settings(), pointer, by=_user(), reason=reason), json=json)
-
-
-def _print_moved(pointer: str, model: str, *, json: bool) -> None:
+    reference = move_back(Settings(), pointer, by=_user(), reason=reason)
     if json:
-        print_json({pointer: model})
+        print_json({pointer: reference})
     else:
-        typer.echo(f"{pointer} is now {model}")
+        typer.echo(f"{pointer} is now {reference}")
 
 
 def _user() -> str:

@@ -1,6 +1,6 @@
 """What commands print: one JSON object for scripts, a table for people."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,18 +17,26 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Print rows under headings; numbers to the right."""
+    """Print rows under headings, as they are; numbers to the right."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    # Text, since rich takes what stands in square brackets of a plain string for markup.
+    table = Table(title=None if title is None else Text(title), title_justify="left")
     body = [[_shown(value) for value in row] for row in rows]
     for n, column in enumerate(columns):
         numbers = bool(body) and all(row[n][:1].isdigit() or row[n][:1] in "-+." for row in body)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
     for row in body:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     Console().print(table)
+
+
+def say_if_new(pointer: str, others: Collection[str]) -> None:
+    """Say that a pointer was not there before; ``others`` are those that were."""
+    if pointer not in others:
+        typer.echo(f"{pointer} is a new pointer; there were: {', '.join(sorted(others)) or 'none'}")
 
 
 def parse_date(text: str | None) -> datetime | None:

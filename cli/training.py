@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import parse_date, parse_days, print_json, print_table
+from cli.output import parse_date, parse_days, print_json, print_table, say_if_new
 
 Until = Annotated[str, typer.Option(help="The cut: nothing from this time on is seen.")]
 Window = Annotated[str, typer.Option(help="How far back training looks, such as 30d.")]
@@ -31,23 +31,28 @@ def train(
     from runtime.progress import steps
     from runtime.ray_local import ray_session
     from storage.settings import Settings
+    from training.registry import pointers
     from training.registry import promote as move
-    from training.train import TrainRequest, train_and_publish
+    from training.train import TrainRequest, check, train_and_publish
 
     at = parse_date(until)
     assert at is not None
     if promote is not None and len(models) != 1:
         raise typer.BadParameter("--promote points at one model; train the others in a command of their own")
     request, settings = TrainRequest(tuple(models), at, parse_days(window), config, seed), Settings()
+    check(request, settings)
     with steps(quiet=json) as say, ray_session(settings):
         result = train_and_publish(request, settings, say=say)
-    references = list(result.references.values())
+    references, others = list(result.references.values()), pointers(settings)
     if promote is not None:
         move(settings, references[0], pointer=promote, by="bespoke train", reason="--promote")
     if json:
         print_json({"models": references, "metrics": result.metrics, "seconds": result.seconds})
-    elif result.metrics:
+        return
+    if result.metrics:
         _print_metrics(result.metrics, title="the last week before the cut, trained on what was before it")
+    if promote is not None:
+        say_if_new(promote, others)
 
 
 def evaluate(

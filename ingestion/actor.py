@@ -1,37 +1,47 @@
 """The processor as a Ray actor: restarted by Ray when its process dies, it reads on from the committed offset."""
 
+import logging
+import os
 import threading
 from typing import Any
 
 import ray
 
-from bespoke.errors import BespokeError
+from bespoke.errors import Unavailable
 from ingestion.worker import Worker
 from storage.settings import Settings
 
+log = logging.getLogger(__name__)
+
+BATCH = 500
+RETRY_S = 0.2
+
 
 class ProcessorActor:
-    """Runs a worker in a thread; Ray calls see its state."""
+    """Runs a worker in a thread; Ray calls see its state.
+
+    Where the thread fails, the process ends, so that Ray starts another one.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        from storage.features import OnlineFeatures
-
+        self._settings = settings
         self._stop = threading.Event()
-        self._worker = Worker(settings, sink=OnlineFeatures(settings), batch=500)
-        self._error: str | None = None
+        self._worker: Worker | None = None
+        self._waits_for: str | None = None
         self._thread = threading.Thread(target=self._run, name="processor", daemon=True)
         self._thread.start()
 
     def status(self) -> dict[str, Any]:
-        """Return the offsets and whether all is well.
-
-        Raises:
-            BespokeError: the processor has stopped, with the reason.
-        """
-        if self._error is not None:
-            raise BespokeError(f"the processor stopped: {self._error}")
+        """Return whether all of the log is applied, and what the processor waits for, if anything."""
+        if self._worker is None:
+            return {"running": False, "idle": False, "waits_for": self._waits_for, "features_behind": None}
         processor = self._worker.processor
-        return {"offsets": processor.offsets, "idle": self._worker.idle(), "features_behind": processor.features_behind}
+        return {
+            "running": True,
+            "idle": self._worker.idle(),
+            "waits_for": processor.waits_for,
+            "features_behind": processor.features_behind,
+        }
 
     def stop(self) -> None:
         """Deliver what is open, and end; returns when all is written."""
@@ -40,11 +50,24 @@ class ProcessorActor:
 
     def _run(self) -> None:
         try:
-            with self._worker:
-                self._worker.processor.run(until=self._stop.is_set)
-        except Exception as error:
-            self._error = f"{type(error).__name__}: {error}"
-            raise
+            self._open()
+            if self._worker is not None:
+                with self._worker:
+                    self._worker.processor.run(until=self._stop.is_set)
+        except Exception:
+            log.exception("the processor ends; Ray starts it again")
+            os._exit(1)
+
+    def _open(self) -> None:
+        """Wait for the stores, and for the process that holds the partitions now: an import, or one that is dying."""
+        from storage.features import OnlineFeatures
+
+        while self._worker is None and not self._stop.is_set():
+            try:
+                self._worker = Worker(self._settings, sink=OnlineFeatures(self._settings), batch=BATCH)
+            except Unavailable as error:
+                self._waits_for = str(error)
+                self._stop.wait(RETRY_S)
 
 
 def start_processor(settings: Settings) -> Any:

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bespoke.clock import SECOND_MS
+from bespoke.clock import HOUR_MS, SECOND_MS, from_ms
 from bespoke.events import Event
 from storage.eventlog.base import EventLog
-from storage.lake import Lake
+from storage.lake import Kind, Lake
 from storage.profiles import ProfileStore
 
-LAKE_GROUP = "lake"
-"""The consumer group whose positions say how far the lake's event files are."""
 FLUSH_EVENTS = 20_000
 FLUSH_STATES = 5_000
 FLUSH_AGE_MS = 10 * SECOND_MS
+COMPACT_EVERY_MS = HOUR_MS
 RESUME_BATCH = 2_000
 
 
@@ -38,14 +37,13 @@ class LakeWriter:
     def __init__(self, lake: Lake, log: EventLog, profiles: ProfileStore) -> None:
         self._lake, self._log, self._profiles = lake, log, profiles
         self._open: dict[int, _Open] = {}
+        self._compacted_ms = 0
 
     def resume(self, partition: int, *, committed: int) -> None:
         """Take up ``partition`` where the last process left it: discard uncounted files, gather anew what they held."""
-        position = self._log.positions(LAKE_GROUP).get(partition, 0)
+        position = self._profiles.events_from(partition)
         self._lake.discard_from("events", partition, position)
-        count, first_state, _ = self._profiles.states_pending(partition)
-        if count:
-            self._lake.discard_from("states", partition, first_state)
+        self._lake.discard_from("states", partition, self._profiles.states_pending(partition).first_offset)
         self._open[partition] = _Open(first=position, next=position)
         while position < committed:
             position = self._gather(partition, position, committed)
@@ -74,15 +72,27 @@ class LakeWriter:
         for partition in self._open:
             self._write(partition)
 
+    def compact_due(self, *, now_ms: int) -> None:
+        """Once an hour, merge the files of days that are over."""
+        if now_ms - self._compacted_ms < COMPACT_EVERY_MS:
+            return
+        self._compacted_ms = now_ms
+        today = from_ms(now_ms).date()
+        events = {partition: self._profiles.events_from(partition) for partition in self._open}
+        states = {partition: self._profiles.states_pending(partition).first_offset for partition in self._open}
+        finals: dict[Kind, dict[int, int]] = {"events": events, "states": states}
+        for kind, final in finals.items():
+            for day in self._lake.days(kind):
+                if day < today:
+                    self._lake.compact(kind, day, committed=final)
+
     def _write(self, partition: int) -> None:
         waiting = self._open[partition]
         self._write_states(partition)
         if waiting.events:
             self._lake.write_events(partition, waiting.first, waiting.next, waiting.events, waiting.offsets)
         if waiting.next > waiting.first:
-            self._log.set_position(LAKE_GROUP, partition, waiting.next)
-            # Up to where this file begins: a power cut may take the position just said back to there.
-            self._profiles.drop_skipped(partition, waiting.first)
+            self._profiles.move_events_from(partition, waiting.next)
         self._open[partition] = _Open(first=waiting.next, next=waiting.next)
 
     def _write_states(self, partition: int) -> None:

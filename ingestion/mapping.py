@@ -1,13 +1,13 @@
 """Mappings: how the columns of somebody's files become events, catalog items and traits."""
 
-import tomllib
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from bespoke.errors import ConfigError
 from bespoke.events import EventType
+from storage.toml import read_toml, validated
 
 
 class _Part(BaseModel):
@@ -44,17 +44,36 @@ class EventsPart(_Part):
     timestamp: Source
     time_unit: Literal["iso", "s", "ms"] = Field(default="iso", description="How numbers in `timestamp` count.")
     message_id: str | None = Field(
-        default=None, description="Template over columns, such as `basket-{basket_id}`; the row number by default."
+        default=None,
+        description="Template over columns, such as `basket-{basket_id}`; by default it follows from what a row says.",
     )
     group_by: str | None = Field(default=None, description="Rows that share this column's value are one message.")
     properties: dict[str, Source] = Field(default_factory=dict)
     product: dict[str, Source] = Field(default_factory=dict, description="product_id, quantity, price, category.")
+
+    @field_validator("message_id")
+    @classmethod
+    def _readable_template(cls, template: str | None) -> str | None:
+        if template is not None and not any(column for _, column in template_parts(template)):
+            raise ValueError("it names no column, so all messages would be one; write {column}")
+        return template
 
     @model_validator(mode="after")
     def _names_somebody(self) -> "EventsPart":
         if self.user_id is None and self.anonymous_id is None:
             raise ValueError("`user_id` or `anonymous_id` must name a column")
         return self
+
+    def sources(self) -> dict[str, Source]:
+        """Return where each value of a message comes from, by the name that a message gives it."""
+        named: dict[str, Source | None] = {
+            "user": self.user_id,
+            "anonymous": self.anonymous_id,
+            "event": self.event if isinstance(self.event, Computed) else None,
+            **{f"property.{key}": source for key, source in self.properties.items()},
+            **{f"product.{key}": source for key, source in self.product.items()},
+        }
+        return {key: source for key, source in named.items() if source is not None}
 
 
 class CatalogPart(_Part):
@@ -94,20 +113,26 @@ class Mapping(_Part):
         return self
 
 
+def template_parts(template: str) -> list[tuple[str, str | None]]:
+    """Return the pieces of a template: a literal text, and the column whose value follows it, if any.
+
+    >>> template_parts("basket-{basket_id}")
+    [('basket-', 'basket_id')]
+
+    Raises:
+        ValueError: a brace without its other half, or more than a column's name between braces.
+    """
+    parts = list(Formatter().parse(template))
+    for _, column, form, conversion in parts:
+        if column == "" or form or conversion:
+            raise ValueError(f"{template!r}: only a column's name may stand between braces, such as {{basket_id}}")
+    return [(literal, column) for literal, column, _, _ in parts]
+
+
 def load_mapping(path: Path) -> Mapping:
     """Read a mapping.
 
     Raises:
         ConfigError: the file is missing, no TOML, or not a mapping; says which entry and why.
     """
-    try:
-        return Mapping.model_validate(tomllib.loads(path.read_text()))
-    except FileNotFoundError:
-        near = ", ".join(sorted(str(p) for p in path.parent.glob("*.toml"))) or "none in that folder"
-        raise ConfigError(f"no mapping at {path}; there are: {near}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}") from None
+    return validated(Mapping, read_toml(path), path)

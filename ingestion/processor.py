@@ -6,15 +6,17 @@ lake, system events) is delivered from there at least once, and repeating a deli
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
 
 from bespoke.clock import DAY_MS, Clock, to_ms
-from bespoke.errors import InvalidEvent, Unavailable
+from bespoke.errors import ConfigError, InvalidEvent, Unavailable
 from bespoke.events import EVENT_FAILED, RECOMMENDATION_SERVED, Event, EventType, MessageId, UserId
 from bespoke.profiles import EMPTY, Profile, fold
+from ingestion.cache import ProfileCache
+from ingestion.features import FeatureDelivery, FeatureSink
 from ingestion.lakewriter import LakeWriter
 from storage.eventlog.base import EventLog, Message, Record
 from storage.profiles import Commit, ProfileStore, StoredProfile
@@ -23,17 +25,10 @@ log = logging.getLogger(__name__)
 
 REMEMBER_MS = 30 * DAY_MS
 """How long a repeated messageId is recognised."""
-FEATURES_GROUP = "features"
-"""The consumer group whose positions say how far online features are."""
-PUSH_ROWS = 256
-CACHED_PROFILES = 50_000
-
-
-class FeatureSink(Protocol):
-    """Where online features go."""
-
-    def push(self, rows: Sequence[StoredProfile]) -> None:
-        """Write the state of these people; raises Unavailable where the store cannot be reached."""
+RETRY_S = 1.0
+"""How long to wait for a store that cannot be reached."""
+CLOSE_PUSH_S = 5.0
+"""How long the end of a process is held up for online features; the next one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +70,13 @@ class Processor:
         self._log, self._profiles, self._lake = log_, profiles, lake
         self._sink, self._clock, self._batch = sink, clock, batch
         self._next = {partition: profiles.committed(partition) for partition in partitions}
-        self._cache: dict[UserId, StoredProfile] = {}
+        self._cache = ProfileCache()
+        self._features = None if sink is None else FeatureDelivery(log_, profiles, sink, list(self._next))
         self._forgotten_day = 0
-        self.features_behind: str | None = None
-        """Why online features are behind, or None."""
+        self.waits_for: str | None = None
+        """The store that cannot be reached now, or None."""
         for partition, offset in self._next.items():
+            _check_log_reaches(log_, partition, offset)
             lake.resume(partition, committed=offset)
 
     @property
@@ -87,35 +84,56 @@ class Processor:
         """Return the next offset to apply, by partition."""
         return dict(self._next)
 
+    @property
+    def features_behind(self) -> str | None:
+        """Return why online features are behind, or None."""
+        return None if self._features is None else self._features.behind
+
     def step(self) -> int:
-        """Apply at most one batch of each partition and deliver what follows; return how many messages were read."""
-        read = [self._apply(partition) for partition in self._next]
-        busy = any(count == self._batch for count in read)
+        """Apply at most one batch of each partition and deliver what follows; return how many messages were read.
+
+        Raises:
+            Unavailable: a store cannot be reached; what was applied stays applied, so step again later.
+            Superseded: another process applies these partitions.
+        """
+        now_ms = to_ms(self._clock.now())
+        read = sum(self._apply(partition, now_ms=now_ms) for partition in self._next)
         self._deliver_events()
-        if not busy:
-            self._deliver_features()
-        self._lake.flush_due(now_ms=to_ms(self._clock.now()))
-        return sum(read)
+        if self._features is not None:
+            self._features.deliver(self.offsets)
+        self._lake.flush_due(now_ms=now_ms)
+        self._forget(now_ms)
+        if not read:
+            self._lake.compact_due(now_ms=now_ms)
+        return read
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Step until ``until()``; wait where there is nothing to do. Leaves no delivery open that can be made."""
+        """Step until ``until()``; wait where there is nothing to do, and for stores that cannot be reached."""
         while not until():
             seen = self.offsets
-            if not self.step():
-                self._log.wait(seen, timeout_s=0.2)
+            try:
+                if not self.step():
+                    self._log.wait(seen, timeout_s=0.2)
+                self.waits_for = None
+            except Unavailable as error:
+                if self.waits_for is None:
+                    log.error("the processor waits: %s", error)
+                self.waits_for = str(error)
+                time.sleep(RETRY_S)
         self.close()
 
     def close(self) -> None:
-        """Deliver what is open: online features, and the lake's last files."""
-        self._deliver_features()
+        """Deliver what is open: online features for a while, and the lake's last files."""
+        if self._features is not None:
+            self._features.deliver(self.offsets, for_s=CLOSE_PUSH_S)
         self._lake.flush()
 
-    def _apply(self, partition: int) -> int:
+    def _apply(self, partition: int, *, now_ms: int) -> int:
         first = self._next[partition]
         records = self._log.read(partition, offset=first, limit=self._batch)
         if not records:
             return 0
-        applied = self._decode(partition, records)
+        applied = self._decode(partition, records, now_ms=now_ms)
         changed = self._fold(partition, applied.events)
         next_offset = records[-1].position.offset + 1
         self._profiles.commit(
@@ -130,12 +148,11 @@ class Processor:
             )
         )
         self._next[partition] = next_offset
-        self._remember(changed)
-        self._forget(max(record.received_ms for record in records))
         self._lake.add(partition, applied.events, next_offset=next_offset)
+        self._cache.put(changed)
         return len(records)
 
-    def _decode(self, partition: int, records: Sequence[Record]) -> Applied:
+    def _decode(self, partition: int, records: Sequence[Record], *, now_ms: int) -> Applied:
         seen = self._profiles.applied(partition, [record.message_id for record in records])
         events, message_ids, failures, skipped = [], [], [], []
         for record in records:
@@ -144,7 +161,8 @@ class Processor:
                 skipped.append(offset)
                 continue
             seen.add(record.message_id)
-            message_ids.append((record.message_id, record.received_ms))
+            # Replayed history is received in its own time; a repeat of it comes soon after it was applied.
+            message_ids.append((record.message_id, max(record.received_ms, now_ms)))
             try:
                 events.append((offset, Event.from_payload(record.payload)))
             except InvalidEvent as error:
@@ -171,39 +189,26 @@ class Processor:
             for person, (profile, version) in state.items()
         ]
 
-    def _remember(self, changed: Sequence[StoredProfile]) -> None:
-        if len(self._cache) + len(changed) > CACHED_PROFILES:
-            self._cache.clear()
-        self._cache.update((stored.user_id, stored) for stored in changed)
-
-    def _forget(self, newest_ms: int) -> None:
-        """Drop, once a day of the data's own time, the messageIds that are older than a repeat may be."""
-        day = newest_ms // DAY_MS
+    def _forget(self, now_ms: int) -> None:
+        """Drop, once a day, the messageIds that are older than a repeat may be."""
+        day = now_ms // DAY_MS
         if day > self._forgotten_day:
-            self._profiles.forget_messages(newest_ms - REMEMBER_MS)
+            self._profiles.forget_messages(now_ms - REMEMBER_MS)
             self._forgotten_day = day
-
-    def _deliver_features(self) -> None:
-        if self._sink is None:
-            return
-        committed = self.offsets
-        try:
-            while rows := self._profiles.unpushed(list(committed), limit=PUSH_ROWS):
-                self._sink.push(rows)
-                self._profiles.mark_pushed([(row.user_id, row.version) for row in rows])
-        except Unavailable as error:
-            if self.features_behind is None:
-                log.error("online features are behind: %s", error)
-            self.features_behind = str(error)
-            return
-        self.features_behind = None
-        for partition, offset in committed.items():
-            self._log.set_position(FEATURES_GROUP, partition, offset)
 
     def _deliver_events(self) -> None:
         while pending := self._profiles.pending_events(limit=self._batch):
             self._log.append([message for _, message in pending])
             self._profiles.drop_events([number for number, _ in pending])
+
+
+def _check_log_reaches(log_: EventLog, partition: int, offset: int) -> None:
+    """Raise ConfigError where the log ends before what was applied of it: then it is not the log that was applied."""
+    if (end := log_.end(partition)) < offset:
+        raise ConfigError(
+            f"the profile store has applied partition {partition} up to {offset}, but the event log ends at {end}; "
+            "they do not belong together: bring the log back, or start anew without the profile store and the lake"
+        )
 
 
 def changes_profile(event: Event) -> bool:

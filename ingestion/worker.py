@@ -14,8 +14,9 @@ from types import TracebackType
 
 from bespoke.clock import SystemClock
 from bespoke.errors import Unavailable
+from ingestion.features import FeatureSink
 from ingestion.lakewriter import LakeWriter
-from ingestion.processor import FeatureSink, Processor
+from ingestion.processor import Processor
 from storage.eventlog import open_event_log
 from storage.lake import Lake
 from storage.lock import OwnerLock
@@ -23,6 +24,8 @@ from storage.profiles import ProfileStore
 from storage.settings import Settings
 
 GC_AFTER_OBJECTS = 200_000
+OTHER_PROCESSOR = 3
+"""Exit status where another process holds the partitions."""
 
 
 class Worker:
@@ -35,9 +38,15 @@ class Worker:
     def __init__(
         self, settings: Settings, *, sink: FeatureSink | None = None, batch: int = 1_000, name: str = "processor"
     ) -> None:
-        settings.home.mkdir(parents=True, exist_ok=True)
         self._lock = OwnerLock(settings.home / f"{name}.lock")
         self._lock.acquire()
+        try:
+            self._open(settings, sink, batch)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, settings: Settings, sink: FeatureSink | None, batch: int) -> None:
         self.log = open_event_log(settings.log_path)
         self._profiles = ProfileStore(settings.profiles_url)
         self.processor = Processor(
@@ -80,9 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         worker = Worker(Settings(), batch=options.batch)
-    except Unavailable as error:
-        print(error)
-        return 3
+    except Unavailable:
+        return OTHER_PROCESSOR
     with worker:
         fed = _input_closed() if options.until_idle else threading.Event()
         worker.processor.run(until=lambda: stop.is_set() or (fed.is_set() and worker.idle()))

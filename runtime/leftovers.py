@@ -13,10 +13,18 @@ from storage.settings import Settings
 END_TIMEOUT_S = 5.0
 
 
+def ingress_folder(settings: Settings) -> Path:
+    """Return where this installation's HAProxy keeps its files; they name it among all others."""
+    return Path(ingress_env(settings.http_port)["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent
+
+
 def end_leftovers(settings: Settings, *, say: Callable[[str], None]) -> None:
-    """End HAProxy processes of this installation's ingress that outlived the run which started them."""
-    config_file = str(Path(ingress_env(settings.http_port)["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]))
-    left = [process for process in psutil.process_iter(["name", "cmdline"]) if _is_ingress(process, config_file)]
+    """End HAProxy processes of this installation's ingress that outlived the run which started them.
+
+    To be called by whoever holds the ingress's lock: then no other run can own them.
+    """
+    folder = ingress_folder(settings)
+    left = [process for process in psutil.process_iter(["name", "cmdline"]) if _is_ingress(process, folder)]
     for process in left:
         say(f"ending HAProxy {process.pid}, left by an earlier run")
         process.terminate()
@@ -49,5 +57,7 @@ def require_free_ports(settings: Settings) -> None:
                 ) from error
 
 
-def _is_ingress(process: psutil.Process, config_file: str) -> bool:
-    return process.info["name"] == "haproxy" and config_file in (process.info["cmdline"] or [])
+def _is_ingress(process: psutil.Process, folder: Path) -> bool:
+    """Tell by the arguments: Ray puts the configuration into a folder per node below the one that it was given."""
+    arguments = process.info["cmdline"] or []
+    return process.info["name"] == "haproxy" and any(one.startswith(f"{folder}/") for one in arguments)

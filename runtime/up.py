@@ -1,11 +1,13 @@
 """Everything on one machine: Ray, features, the processor, the HTTP services; and a clean end of it all."""
 
 import logging
+import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -13,18 +15,22 @@ from typing import Any
 import httpx
 
 from bespoke.errors import BespokeError, ConfigError
-from runtime.leftovers import end_leftovers, require_free_ports
+from runtime.leftovers import end_leftovers, ingress_folder, require_free_ports
 from runtime.progress import steps
 from runtime.ray_local import logical_cpus, quiet_ray
 from runtime.state import clear_state, write_state
-from runtime.validate import validate_config
-from serving.ingress import ingress_env
+from runtime.validate import start_problems
+from serving.ingress import ingress_env, make_ingress_folder
 from storage.lock import OwnerLock
 from storage.settings import Settings
 
 READY_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.2
+WATCH_EVERY_S = 2.0
+REPLICA_CPUS = 0.5
+"""Logical CPUs that Ray sets aside for each replica; these come on top of what training needs."""
+LOOPBACK = "127.0.0.1"
 
 Say = Callable[[str], None]
 
@@ -39,48 +45,54 @@ class Installation:
         self.settings = settings
         self._replicas = replicas
         self._say = say
-        self._lock = OwnerLock(settings.home / "up.lock")
+        self._stack = ExitStack()
         self._processor: Any = None
-        self._serving = False
 
     def __enter__(self) -> "Installation":
-        problems = validate_config(self.settings.config_dir)
+        problems = start_problems(self.settings.config_dir)
         if problems:
             raise ConfigError("\n".join(problems))
-        self.settings.home.mkdir(parents=True, exist_ok=True)
-        self._lock.acquire()
+        with self._stack:
+            self._stack.enter_context(OwnerLock(self.settings.home / "up.lock"))
+            make_ingress_folder(self.settings.http_port)
+            self._stack.enter_context(OwnerLock(ingress_folder(self.settings) / "owner.lock"))
+            # Holding both locks: nothing of a run that goes on can be meant.
+            end_leftovers(self.settings, say=self._say)
+            require_free_ports(self.settings)
+            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A second Ctrl-C would leave behind what the first one asked to end.
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            self._stop()
+            self._stack.close()
         finally:
-            self._lock.release()
-
-    def check_ports(self) -> None:
-        """End what a killed run left behind, and make sure that the ports are free.
-
-        Raises:
-            Unavailable: another program listens on one of them.
-        """
-        end_leftovers(self.settings, say=self._say)
-        require_free_ports(self.settings)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def start_ray(self) -> None:
-        """Start Ray on this machine, with what Serve must find in the environment."""
-        self.check_ports()
+        """Start Ray, reachable from this machine alone, with what Serve must find in the environment."""
         quiet_ray()
         # Serve reads these when it is imported, and its processes when they start.
         os.environ.update(ingress_env(self.settings.http_port))
         import ray
 
         self._say("starting Ray")
-        ray.init(num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        write_state(
-            self.settings.home, ray_address=ray.get_runtime_context().gcs_address, http_port=self.settings.http_port
+        self._stack.callback(end_leftovers, self.settings, say=self._say)
+        self._stack.callback(ray.shutdown)
+        ray.init(
+            num_cpus=logical_cpus() + math.ceil(REPLICA_CPUS * (self._replicas + 1)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address=LOOPBACK,
         )
+        self._stack.callback(clear_state, self.settings.home)
+        address = ray.get_runtime_context().gcs_address
+        write_state(self.settings.home, ray_address=address, http_port=self.settings.http_port)
 
     def start_services(self) -> None:
         """Start the processor and the HTTP services; return when both answer.
@@ -98,12 +110,33 @@ class Installation:
         put_in_force(self.settings, at=datetime.now(UTC))
         self._say("starting the processor and the HTTP services")
         self._processor = start_processor(self.settings)
-        self._serving = True
+        self._stack.callback(self._stop_processor)
+        self._stack.callback(self._stop_serving)
         deploy(self.settings, replicas=self._replicas)
         self._await_ready()
 
+    def watch(self, stopped: threading.Event) -> None:
+        """Say what is wrong, and when it is right again, until ``stopped``."""
+        said: str | None = None
+        while not stopped.wait(WATCH_EVERY_S):
+            wrong = self._wrong()
+            if wrong != said:
+                self._say(f"attention: {wrong}" if wrong else "all is well again")
+                said = wrong
+
+    def _wrong(self) -> str | None:
+        from ray.exceptions import RayError
+
+        try:
+            status = self.processor_status()
+        except RayError as error:
+            return f"the processor does not answer ({type(error).__name__}); Ray starts it again"
+        if status["waits_for"]:
+            return f"the processor waits: {status['waits_for']}"
+        return f"online features are behind: {status['features_behind']}" if status["features_behind"] else None
+
     def wait_until_applied(self) -> None:
-        """Return when the processor has applied and delivered all that the log holds."""
+        """Return when the processor has applied all that the log holds."""
         while not self.processor_status()["idle"]:
             time.sleep(POLL_S)
 
@@ -133,41 +166,52 @@ class Installation:
             time.sleep(POLL_S)
         raise BespokeError(f"the services are not ready after {READY_TIMEOUT_S:.0f} s: {last}")
 
-    def _stop(self) -> None:
+    def _stop_serving(self) -> None:
+        from ray import serve
+
+        self._say("stopping the HTTP services")
+        serve.shutdown()  # type: ignore[no-untyped-call]
+
+    def _stop_processor(self) -> None:
         import ray
+        from ray.exceptions import GetTimeoutError, RayActorError
 
-        if not ray.is_initialized():
-            return
-        if self._serving:
-            from ray import serve
-
-            self._say("stopping the HTTP services")
-            serve.shutdown()  # type: ignore[no-untyped-call]
-        if self._processor is not None:
-            self._say("stopping the processor; what is open is being delivered")
+        self._say("stopping the processor; what is open is being delivered")
+        try:
             ray.get(self._processor.stop.remote(), timeout=STOP_TIMEOUT_S)
-        ray.shutdown()
-        end_leftovers(self.settings, say=self._say)
-        clear_state(self.settings.home)
+        except (GetTimeoutError, RayActorError) as error:
+            # Nothing is lost: the next start goes on from what is committed.
+            self._say(f"the processor did not end by itself ({type(error).__name__}); the next start goes on")
 
 
 def run_until_stopped(settings: Settings, *, replicas: int) -> None:
     """Start everything and serve until Ctrl-C or SIGTERM."""
-    stopped = stop_event()
-    with steps() as say, Installation(settings, replicas=replicas, say=say) as installation:
-        installation.start_ray()
-        installation.start_services()
-        say_where(installation, say)
-        stopped.wait()
-        say("stopping")
+    interrupt_on_sigterm()
+    try:
+        with steps() as say, Installation(settings, replicas=replicas, say=say) as installation:
+            installation.start_ray()
+            installation.start_services()
+            serve_until_stopped(installation, say)
+    except KeyboardInterrupt:
+        return
 
 
-def stop_event() -> threading.Event:
-    """Return an event that Ctrl-C and SIGTERM set, instead of what they do else."""
+def interrupt_on_sigterm() -> None:
+    """Have SIGTERM end what runs as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def serve_until_stopped(installation: Installation, say: Say) -> None:
+    """Say where things are, and watch them until Ctrl-C or SIGTERM."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    return stopped
+    say_where(installation, say)
+    installation.watch(stopped)
 
 
 def say_where(installation: Installation, say: Say) -> None:

@@ -118,7 +118,7 @@ def create_recommender(
         FastAPI(title="Bespoke", summary="Recommendations.", lifespan=_lifespan(start=start, close=close)),
         (
             routes,
-            model_routes(lambda: follower.snapshot, check_key=check_key),
+            model_routes(lambda: follower.snapshot, lacks=lambda: follower.lacks, check_key=check_key),
             health_routes(lambda: _recommender_readiness(follower, features, exposures)),
         ),
         limits=limits,

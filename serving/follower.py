@@ -53,7 +53,7 @@ class SnapshotFollower:
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """What is missing of what should be served, in words."""
+        """What is missing of what should be served, in stable words that may be shown to anybody."""
         return (*(() if self._error is None else (self._error,)), *self._snapshot.lacks)
 
     @property
@@ -77,12 +77,12 @@ class SnapshotFollower:
             wanted = _read(self._control)
         except BespokeError as error:
             if self._error is None:
-                logger.warning("the control store cannot be followed: %s", type(error).__name__)
-            self._error = f"control store: {error}"
+                logger.warning("the control store cannot be followed: %s", error)
+            self._error = "control store: cannot be followed"
             return
         self._error = None
         self._polls_since_build += 1
-        due = bool(self._snapshot.lacks) and self._polls_since_build >= RETRY_POLLS
+        due = self._snapshot.failed and self._polls_since_build >= RETRY_POLLS
         if wanted == self._seen and not due:
             return
         previous = self._snapshot

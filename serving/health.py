@@ -1,19 +1,26 @@
 """Probes: whether the process lives, and whether it can answer and what it lacks."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 
 from serving.schemas import Readiness
 
+FRESH_S = 1.0
+"""The stores are not looked at more often than this: probes need no key, so anybody may send many."""
 
-def health_routes(readiness: Callable[[], Readiness]) -> APIRouter:
+
+def health_routes(readiness: Callable[[], Readiness], *, monotonic: Callable[[], float] = time.monotonic) -> APIRouter:
     """Return the routes ``/healthz`` and ``/readyz``.
 
     Args:
         readiness: looks at the stores; it may block, so it runs in a thread.
+        monotonic: seconds, to tell how old the last look is.
     """
+    looked = _Looked(readiness, monotonic)
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz", summary="Whether the process answers at all")
@@ -22,8 +29,27 @@ def health_routes(readiness: Callable[[], Readiness]) -> APIRouter:
 
     @router.get("/readyz", summary="Whether the process can answer, and what it lacks", responses={503: {}})
     async def readyz(response: Response) -> Readiness:
-        state = await asyncio.to_thread(readiness)
+        state = await looked.state()
         response.status_code = 200 if state.ready else 503
         return state
 
     return router
+
+
+class _Looked:
+    """The last look at the stores; requests that come within ``FRESH_S`` share it."""
+
+    def __init__(self, readiness: Callable[[], Readiness], monotonic: Callable[[], float]) -> None:
+        self._readiness = readiness
+        self._monotonic = monotonic
+        self._lock = asyncio.Lock()
+        self._at_s = -math.inf
+        self._state = Readiness(ready=False)
+
+    async def state(self) -> Readiness:
+        """Return the last look, or look again."""
+        async with self._lock:
+            if self._monotonic() - self._at_s >= FRESH_S:
+                self._state = await asyncio.to_thread(self._readiness)
+                self._at_s = self._monotonic()
+            return self._state

@@ -1,17 +1,23 @@
 """What Serve's ingress wants to find in the environment before Ray starts. ``python -m serving.ingress`` prints it."""
 
+import os
 import shlex
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from bespoke.errors import Unavailable
+
 DEFAULT_HTTP_PORT = 8000
 
 INGRESS_ENV: Mapping[str, str] = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    # A request whose replica dies goes to another one. Doing it twice does no harm: events carry a messageId,
-    # recommendations are reads. Only requests of up to 16 KB are repeated; larger ones get a 500 and are sent again.
+    # A request whose replica dies goes to another one. Events carry a messageId, so a repeat changes nothing. A
+    # recommendation is a read, but for its exposure: a repeat without Idempotency-Key gets a recommendationId of its
+    # own, and the log may hold an exposure that nobody saw. Only requests of up to 16 KB are repeated; larger ones get
+    # a 500 and are sent again.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     # How long a stopping replica stays reachable, and a replaced HAProxy process lives.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
@@ -31,8 +37,7 @@ def ingress_env(http_port: int = DEFAULT_HTTP_PORT) -> dict[str, str]:
     has no setting for that: keep those ports behind a firewall.
     """
     shift = http_port - DEFAULT_HTTP_PORT
-    # Not under the home folder: the path of a Unix socket has at most 108 characters, and Ray adds 60 of its own.
-    folder = Path(tempfile.gettempdir()) / f"bespoke-ingress-{http_port}"
+    folder = _folder(http_port)
     return {
         **INGRESS_ENV,
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_shifted(9101, shift)),
@@ -46,6 +51,34 @@ def ingress_env(http_port: int = DEFAULT_HTTP_PORT) -> dict[str, str]:
     }
 
 
+def make_ingress_folder(http_port: int = DEFAULT_HTTP_PORT) -> Path:
+    """Make the folder of an ingress, open to this user only; return it. To be called before Ray starts.
+
+    HAProxy obeys whoever can write to the admin socket in there.
+
+    Raises:
+        Unavailable: the folder cannot be made, or is somebody else's.
+    """
+    folder = _folder(http_port)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # Not stat: a link to a folder of this user is somebody else's doing too.
+        about = folder.lstat()
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+            raise Unavailable(
+                f"{folder} is not a folder of this user; remove it, or set TMPDIR to a folder of your own"
+            )
+        folder.chmod(0o700)
+    except OSError as error:
+        raise Unavailable(f"{folder}: {error.strerror}; remove it, or set TMPDIR to a folder of your own") from error
+    return folder
+
+
+def _folder(http_port: int) -> Path:
+    # Not under the home folder: the path of a Unix socket has at most 108 characters, and Ray adds 60 of its own.
+    return Path(tempfile.gettempdir()) / f"bespoke-{os.getuid()}-{http_port}"
+
+
 def _shifted(port: int, shift: int) -> int:
     """Move a side port along with the HTTP port, within the ports that a program may take.
 
@@ -57,8 +90,10 @@ def _shifted(port: int, shift: int) -> int:
 
 
 def main() -> None:
-    """Print the environment as shell commands: ``eval "$(python -m serving.ingress)"``."""
-    for name, value in ingress_env(int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_HTTP_PORT).items():
+    """Make the folder and print the environment as shell commands: ``eval "$(python -m serving.ingress)"``."""
+    http_port = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_HTTP_PORT
+    make_ingress_folder(http_port)
+    for name, value in ingress_env(http_port).items():
         print(f"export {name}={shlex.quote(value)}")
 
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from bespoke.errors import Unavailable
 from bespoke.events import UserId
 from bespoke.profiles import EMPTY, Profile
 from bespoke.recommend import FEATURES_UNAVAILABLE
+from serving.edge import place_of
 from serving.tokens import reached
 from storage.eventlog.base import EventLog, partition_of
 
@@ -78,10 +78,12 @@ class PeopleReader:
                 found = await loop.run_in_executor(
                     self._threads, lambda: self._features.read([user_id], service=service)
                 )
-        except (Unavailable, TimeoutError) as error:
-            logger.warning("features cannot be read: %s", type(error).__name__)
+                profile = found[user_id].profile if user_id in found else EMPTY
+        except Exception as error:
+            # Whatever a store or a damaged row raises: people still get a list. The message may hold personal data.
+            logger.warning("features cannot be read: %s at %s", type(error).__name__, place_of(error))
             return PersonState(reflects=None if after is None else False, degraded=FEATURES_UNAVAILABLE)
-        return PersonState(found[user_id].profile if user_id in found else EMPTY, reflects)
+        return PersonState(profile, reflects)
 
     def _own(self, user_id: UserId, after: Mapping[int, int]) -> Mapping[int, int]:
         """Return the part of the token that concerns the person: one partition where the token names it."""
@@ -94,7 +96,10 @@ class PeopleReader:
             async with asyncio.timeout(REFLECT_TIMEOUT_S):
                 while not reached(token, await self._positions()):
                     await asyncio.sleep(POLL_S)
-        except (Unavailable, TimeoutError):
+        except TimeoutError:
+            return False
+        except Exception as error:
+            logger.warning("positions cannot be read: %s at %s", type(error).__name__, place_of(error))
             return False
         return True
 

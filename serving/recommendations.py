@@ -80,7 +80,12 @@ def recommendation_routes(
         asked: RecommendationRequest,
         at: Annotated[datetime, Depends(time)],
         idempotency_key: Annotated[
-            str | None, Header(description="Repeat a request with the same key, and it is the same recommendation.")
+            str | None,
+            Header(
+                description="Requests of one person with the same key are the same recommendation. Without a key a "
+                "repeated request is a recommendation of its own, also where the ingress repeats it because a replica "
+                "died: a client that needs a repeat to be the same decision sends a key."
+            ),
         ] = None,
     ) -> Response:
         answer = await recommender.answer(asked, at=at, request_id=idempotency_key or str(uuid4()))
@@ -144,7 +149,8 @@ def _exposure(asked: RecommendationRequest, answer: RecommendationResponse, *, p
         properties={
             "recommendation_id": answer.recommendation_id,
             "items": [
-                {"product_id": item.item_id, "position": position, "source": item.source}
+                # Nothing explores yet: the list follows from the state with certainty.
+                {"product_id": item.item_id, "position": position, "source": item.source, "propensity": 1.0}
                 for position, item in enumerate(answer.items, start=1)
             ],
             "experiment": answer.experiment,
@@ -153,6 +159,7 @@ def _exposure(asked: RecommendationRequest, answer: RecommendationResponse, *, p
             "degraded": answer.degraded,
             "surface": asked.surface,
             "item_id": asked.item_id,
+            "context": asked.context,
         },
     )
     return Message(person, event.message_id, event.received_ms, event.to_payload())

@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from bespoke.events import ANONYMOUS, MAX_ID_CHARS
@@ -31,6 +41,12 @@ Id = Annotated[
 ]
 
 
+ContextKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+ContextText = Annotated[str, StringConstraints(strict=True, max_length=200)]
+ContextNumber = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+ContextValue = StrictBool | StrictInt | ContextNumber | ContextText
+
+
 class RecommendationRequest(_Form):
     """Who asks for what."""
 
@@ -38,7 +54,12 @@ class RecommendationRequest(_Form):
     anonymous_id: Id | None = Field(default=None, description="The person, where known by a device or session only.")
     item_id: Id | None = Field(default=None, description="The item that the list stands beside; it is left out.")
     num_results: int = Field(default=10, ge=1, le=100, description="How many items at most.")
-    context: dict[str, Any] = Field(default_factory=dict, description="What else is known of the moment.")
+    context: dict[ContextKey, ContextValue] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="What else is known of the moment, such as `device`. It is kept with the `Recommendation Served` "
+        "event for later models and reports; it does not change the list.",
+    )
     surface: str | None = Field(default=None, max_length=100, description="Where the list is shown, such as `home`.")
     exclude: tuple[Id, ...] = Field(default=(), max_length=1_000, description="Items that must not come back.")
     after: str | None = Field(
@@ -124,6 +145,7 @@ class ModelsResponse(_Form):
 
     models: tuple[ModelInfo, ...]
     experiments: tuple[str, ...] = Field(description="Names of the experiments in force.")
+    lacks: tuple[str, ...] = Field(default=(), description="What is missing: models, experiments that wait.")
 
 
 class Readiness(_Form):

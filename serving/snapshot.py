@@ -60,6 +60,11 @@ class ServedModel:
         """The ``name@version`` that answers."""
         return None if self.bundle is None else reference(self.bundle)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the wanted version could not be served."""
+        return self.wanted is not None and self.error is not None
+
 
 ABSENT = ServedModel(CHAMPION, None)
 
@@ -84,7 +89,21 @@ class Snapshot:
     @property
     def experiment(self) -> Experiment | None:
         """The experiment that splits the traffic: the first by name, since one list comes from one model."""
-        return self.experiments[min(self.experiments)] if self.experiments else None
+        started = self.experiments.keys() - self.waiting.keys()
+        return self.experiments[min(started)] if started else None
+
+    @property
+    def waiting(self) -> dict[str, tuple[str, ...]]:
+        """The experiments that are not started, with the pointers of their variants that name nothing yet.
+
+        Such a variant has nothing to show, so nobody is in it; a version that cannot be loaded is another matter.
+        """
+        unset = {name for name, model in self.models.items() if model.wanted is None}
+        missing = {
+            name: tuple(variant.model for variant in experiment.variants if variant.model in unset)
+            for name, experiment in self.experiments.items()
+        }
+        return {name: pointers for name, pointers in missing.items() if pointers}
 
     def choose(self, person: UserId) -> Choice:
         """Return the model that answers ``person``."""
@@ -106,14 +125,25 @@ class Snapshot:
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """What is missing of what should be served, in words."""
-        missing = [
-            f"model {model.name}: {model.error}; serving {model.active or 'nothing'}"
-            for model in self.models.values()
-            if model.error is not None
+        """What is missing of what should be served, in stable words that may be shown to anybody."""
+        missing = [f"model {model.name}: not loadable" for model in self.models.values() if model.failed]
+        if self.models and self.models[CHAMPION].wanted is None:
+            missing.append(f"model {CHAMPION}: nothing was promoted to it")
+        waits = [
+            f"experiment {name} waits: nothing was promoted to {' and '.join(pointers)}"
+            for name, pointers in sorted(self.waiting.items())
         ]
-        ignored = sorted(self.experiments)[1:]
-        return (*missing, *(f"experiment {name}: not served, one experiment runs at a time" for name in ignored))
+        ignored = sorted(self.experiments.keys() - self.waiting.keys())[1:]
+        return (
+            *missing,
+            *waits,
+            *(f"experiment {name}: not served, one experiment runs at a time" for name in ignored),
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether a version could not be served, which another try may change."""
+        return any(model.failed for model in self.models.values())
 
 
 def build_snapshot(wanted: Wanted, *, previous: Snapshot, load: Callable[[str], Bundle]) -> Snapshot:

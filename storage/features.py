@@ -26,7 +26,7 @@ import yaml
 from bespoke.clock import from_ms
 from bespoke.errors import Unavailable
 from bespoke.events import UserId
-from bespoke.profiles import STATE_COLUMNS, Profile, from_row, to_row
+from bespoke.profiles import EMPTY, STATE_COLUMNS, Profile, from_row, to_row
 from storage.lake_tables import STATES
 from storage.profiles import StoredProfile
 from storage.settings import Settings
@@ -121,6 +121,22 @@ class OnlineFeatures:
             if values is not None and values["version"].WhichOneof("val") is not None
         }
 
+    def marked(self) -> bool:
+        """Return whether the store holds the mark: if not, it is new or has lost what it held.
+
+        Raises:
+            Unavailable: the store cannot be reached, or the definitions were never applied.
+        """
+        return _MARK in self.read([_MARK])
+
+    def mark(self) -> None:
+        """Leave the mark, once everything is pushed.
+
+        Raises:
+            Unavailable: the store cannot be reached.
+        """
+        self.push([StoredProfile(_MARK, EMPTY, version=1, partition=0)])
+
     def ready(self) -> bool:
         """Return whether a read would succeed now."""
         try:
@@ -142,6 +158,10 @@ class OnlineFeatures:
             found = self._connection.store.get_feature_service(service, allow_cache=True)
             columns[service] = _columns_of_view(found)
         return columns[service]
+
+
+_MARK = UserId("\0mark")
+"""Stands in the store for "nothing was lost". No person has such an id: people's ids are printable."""
 
 
 class _Connection(NamedTuple):

@@ -40,7 +40,7 @@ class OwnerLock:
         if self._file is not None:
             raise Unavailable(f"{self._path}: this lock is held already by this very object; release it first")
         with reachable(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 self._wait_for(file)

@@ -14,7 +14,8 @@ partitions = Table(
     Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("committed", BigInteger, nullable=False),
     Column("states_from", BigInteger, nullable=False),
-    comment="How far each partition of the event log has been applied, and its state rows taken to the lake.",
+    Column("events_from", BigInteger, nullable=False),
+    comment="How far each partition of the event log has been applied, and its states and events taken to the lake.",
 )
 
 profiles = Table(

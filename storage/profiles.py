@@ -156,7 +156,9 @@ class ProfileStore:
                 connection.execute(event_outbox.insert(), [_event_row(message) for message in batch.events])
 
     def _move_committed(self, connection: Connection, batch: Commit) -> None:
-        connection.execute(self._save_partition, {"partition": batch.partition, "committed": 0, "states_from": 0})
+        connection.execute(
+            self._save_partition, {"partition": batch.partition, "committed": 0, "states_from": 0, "events_from": 0}
+        )
         moved = connection.execute(
             update(partitions)
             .where(partitions.c.partition == batch.partition, partitions.c.committed == batch.first_offset)
@@ -187,6 +189,11 @@ class ProfileStore:
         if marks:
             with writing(self._engine, durable=False) as connection:
                 connection.execute(_MARK_PUSHED, marks)
+
+    def forget_pushed(self) -> None:
+        """Have every profile wait for its push again: the online store has lost what it held."""
+        with writing(self._engine) as connection:
+            connection.execute(update(profiles).values(pushed_version=0))
 
     def states_pending(self, partition: int) -> PendingStates:
         """Return how many state rows wait for the lake, and the offsets that they cover."""
@@ -227,12 +234,20 @@ class ProfileStore:
         with reading(self._engine) as connection:
             return set(connection.scalars(select(columns.offset).where(inside)))
 
-    def drop_skipped(self, partition: int, up_to_offset: int) -> None:
-        """Forget the skipped messages before ``up_to_offset``: the lake is past them."""
+    def events_from(self, partition: int) -> int:
+        """Return the offset of the first message whose events are not known to be in the lake."""
+        with reading(self._engine) as connection:
+            found = connection.scalar(select(partitions.c.events_from).where(partitions.c.partition == partition))
+        return int(found or 0)
+
+    def move_events_from(self, partition: int, offset: int) -> None:
+        """Remember that the lake has the events of all messages before ``offset``; which were skipped is forgotten."""
         columns = skipped_messages.c
-        past = (columns.partition == partition) & (columns.offset < up_to_offset)
-        with writing(self._engine, durable=False) as connection:
-            connection.execute(delete(skipped_messages).where(past))
+        with writing(self._engine) as connection:
+            connection.execute(
+                delete(skipped_messages).where((columns.partition == partition) & (columns.offset < offset))
+            )
+            connection.execute(update(partitions).where(partitions.c.partition == partition).values(events_from=offset))
 
     def pending_events(self, limit: int) -> list[tuple[int, Message]]:
         """Return at most ``limit`` system events that wait for the log, oldest first, each with its outbox id."""

@@ -50,6 +50,8 @@ def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         creator=lambda: open_sqlite(path, busy_timeout_s=busy_timeout_s),
+        # Values are personal data, and errors reach logs.
+        hide_parameters=True,
         max_overflow=-1,  # A connection is a file handle: no thread should wait for another's.
     )
 

@@ -31,7 +31,7 @@ def open_sqlite(
         Unavailable: the file cannot be opened or written, or is no database.
     """
     with reachable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
         try:
             # SQLite does not wait its busy timeout when several connections turn a fresh file to WAL at once.

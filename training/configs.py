@@ -1,30 +1,25 @@
 """Model settings: one TOML per kind in config/models/, checked against the model's own config."""
 
-import tomllib
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from bespoke.errors import ConfigError
 from bespoke.models.base import ModelConfig
 from bespoke.models.registry import model_of_kind
+from storage.toml import read_toml, validated
 
 
-def load_config(kind: str, path: Path) -> ModelConfig:
-    """Return the settings of a kind of model; a missing file means its defaults.
+def load_config(kind: str, path: Path, *, required: bool = False) -> ModelConfig:
+    """Return the settings of a kind of model.
+
+    Args:
+        kind: the kind of model.
+        path: its TOML file.
+        required: whether the file must exist; otherwise a missing one means the defaults.
 
     Raises:
         NotFound: no such kind; names those there are.
-        ConfigError: the file is no TOML, or an entry is unknown or out of bounds.
+        ConfigError: the file is missing though it must exist or is no TOML, or an entry is unknown or out of bounds.
     """
     config_class = model_of_kind(kind).Config
-    if not path.is_file():
+    if not required and not path.exists():
         return config_class()
-    try:
-        return config_class.model_validate(tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from None
+    return validated(config_class, read_toml(path), path)

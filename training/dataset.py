@@ -1,23 +1,28 @@
 """Datasets: the lake's events of a window, through Ray Data, as what models learn from and are measured on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import ray.data
 
-from bespoke.clock import DAY_MS
-from bespoke.errors import TrainingError
+from bespoke.clock import from_ms
+from bespoke.errors import TrainingError, Unavailable
 from bespoke.events import InteractionType, ItemId, UserId
 from bespoke.models.base import History, Interactions, InteractionWeights
 from bespoke.profiles import RECENT_LIMIT, Recent
 from storage.lake import Lake, interactions_of
 
+Result = TypeVar("Result")
+
+READ_TRIES = 10
 READERS = 4
 """How many tasks share the files; more would start processes for longer than they read."""
 COLUMNS = ["user_id", "item_id", "interaction", "quantity", "at_ms"]
@@ -38,9 +43,51 @@ def read_interactions(lake: Lake, *, since_ms: int | None, until_ms: int) -> pa.
     Raises:
         TrainingError: the lake holds no event of that window.
     """
-    files = lake.files("events")
-    if not files:
-        raise TrainingError(f"the lake at {lake.root} is empty; bring events in first, such as with `bespoke ingest`")
+    blocks = _of_files(lake, lambda files: _read_lines(files, since_ms=since_ms, until_ms=until_ms))
+    filled = [block for block in blocks if block.num_rows]
+    if not filled:
+        raise TrainingError("the window holds no interactions; widen it, or choose another cut with --until")
+    return pa.concat_tables(filled).sort_by(
+        [("at_ms", "ascending"), ("user_id", "ascending"), ("item_id", "ascending")]
+    )
+
+
+def require_recent(lake: Lake, *, since_ms: int) -> None:
+    """Make sure that the lake holds interactions from ``since_ms`` on.
+
+    Raises:
+        TrainingError: all of them are older; the message says how old, and which cut would see them.
+    """
+    newest_ms = _of_files(lake, _newest_interaction_ms)
+    if newest_ms is not None and newest_ms < since_ms:
+        newest = from_ms(newest_ms)
+        raise TrainingError(
+            f"the lake's newest event is from {newest:%Y-%m-%d}; use --until {newest + timedelta(days=1):%Y-%m-%d}"
+        )
+
+
+def _newest_interaction_ms(files: Sequence[Path]) -> int | None:
+    """Return when the newest interaction happened; files that cannot hold a newer one are not read."""
+    newest_ms = None
+    for path, last_ms in sorted(((path, _last_ms(path)) for path in files), key=lambda one: -one[1]):
+        if newest_ms is not None and newest_ms >= last_ms:
+            break
+        about_items = pc.field("interaction").is_valid()
+        times = pq.read_table(path, columns=["at_ms"], filters=about_items, partitioning=None)["at_ms"]
+        if len(times):
+            newest_ms = max(newest_ms or 0, pc.max(times).as_py())
+    return newest_ms
+
+
+def _last_ms(path: Path) -> int:
+    """Return the time of the newest event of a file, from its statistics."""
+    about = pq.read_metadata(path)
+    groups = [about.row_group(n) for n in range(about.num_row_groups)]
+    columns = [group.column(n) for group in groups for n in range(group.num_columns)]
+    return max((one.statistics.max for one in columns if one.path_in_schema == "at_ms"), default=0)
+
+
+def _read_lines(files: Sequence[Path], *, since_ms: int | None, until_ms: int) -> list[pa.Table]:
     # Ray Data's own Parquet reader takes a task per file to look at it; a day's file is too small for that.
     shares = [{"paths": [str(path) for path in files[n::READERS]]} for n in range(min(READERS, len(files)))]
 
@@ -49,13 +96,24 @@ def read_interactions(lake: Lake, *, since_ms: int | None, until_ms: int) -> pa.
         return interactions_of(paths, since_ms=since_ms, until_ms=until_ms).select(COLUMNS)
 
     dataset = ray.data.from_items(shares, override_num_blocks=len(shares)).map_batches(read, batch_size=1)
-    blocks = ray.get(dataset.to_arrow_refs())
-    filled = [block for block in blocks if block.num_rows]
-    if not filled:
-        raise TrainingError("the window holds no interactions; widen it, or choose another cut with --until")
-    return pa.concat_tables(filled).sort_by(
-        [("at_ms", "ascending"), ("user_id", "ascending"), ("item_id", "ascending")]
-    )
+    return list(ray.get(dataset.to_arrow_refs()))
+
+
+def _of_files(lake: Lake, read: Callable[[list[Path]], Result]) -> Result:
+    """Read the lake's files of events; once more if one was merged away between listing and opening."""
+    for _ in range(READ_TRIES):
+        files = lake.files("events")
+        if not files:
+            raise TrainingError(
+                f"the lake at {lake.root} is empty; bring events in first, such as with `bespoke ingest`"
+            )
+        try:
+            return read(files)
+        except Exception:
+            # What was raised in a Ray task comes back as another type, so the files themselves say what happened.
+            if all(path.exists() for path in files):
+                raise
+    raise Unavailable(f"{lake.root}: files kept vanishing while they were read; try again")
 
 
 def within(table: pa.Table, *, since_ms: int | None, until_ms: int) -> pa.Table:
@@ -107,8 +165,3 @@ def fingerprint(table: pa.Table) -> str:
         digest.update("\0".join(table[name].to_pylist()).encode())
     digest.update(np.ascontiguousarray(table["at_ms"].to_numpy()).tobytes())
     return digest.hexdigest()
-
-
-def days(count: float) -> int:
-    """Return ``count`` days in milliseconds."""
-    return round(count * DAY_MS)

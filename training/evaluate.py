@@ -1,5 +1,6 @@
 """Evaluation: rank what people took after a cut with models that have seen nothing past it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -15,7 +16,7 @@ from bespoke.models.index import top_k
 from storage.lake import Lake
 from storage.settings import Settings
 from training.configs import load_config
-from training.dataset import Basket, baskets, histories, read_interactions, within
+from training.dataset import Basket, baskets, histories, read_interactions, require_recent, within
 from training.fit import FitRequest, fit_remotely
 
 BATCH = 256
@@ -37,7 +38,7 @@ def rank(model: Model, people: Iterable[History], *, k: int) -> dict[UserId | No
 def measure(
     model: Model, taken: Sequence[Basket], known: Mapping[UserId, History], *, at_ms: int, lengths: Sequence[int]
 ) -> Metrics:
-    """Return the mean of each metric over baskets, and the share of the model's items that some list shows.
+    """Return the mean of each metric over baskets, what share of its items the model shows, and how new the lists are.
 
     Args:
         model: trained on nothing past ``at_ms``.
@@ -51,7 +52,11 @@ def measure(
     each = [metrics.evaluate(ranked[one.user_id], one.items, ks=lengths) for one in taken]
     means = {name: float(np.mean([values[name] for values in each])) for name in each[0]}
     items = len(model.vocabulary)
-    return means | {f"coverage@{k}": metrics.coverage(ranked.values(), items=items, k=k) for k in lengths}
+    popularity = Counter(line.item_id for history in known.values() for line in history.recent)
+    for k in lengths:
+        means[f"coverage@{k}"] = metrics.coverage(ranked.values(), items=items, k=k)
+        means[f"novelty@{k}"] = metrics.novelty(ranked.values(), popularity=popularity, k=k)
+    return means
 
 
 def evaluate_kinds(
@@ -79,9 +84,10 @@ def evaluate_kinds(
         TrainingError: nothing to learn from, or no baskets in the held-out time.
     """
     configs = {kind: load_config(kind, settings.config_dir / "models" / f"{kind}.toml") for kind in kinds}
+    lake, at_ms = Lake(settings.lake_dir), to_ms(until - held_out)
+    require_recent(lake, since_ms=at_ms)
     say("reading the lake")
-    table = read_interactions(Lake(settings.lake_dir), since_ms=None, until_ms=to_ms(until))
-    at_ms = to_ms(until - held_out)
+    table = read_interactions(lake, since_ms=None, until_ms=to_ms(until))
     taken, known = held_out_baskets(table, at_ms=at_ms, until=until)
     measured = {}
     for kind, config in configs.items():

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import ray
+import ray.exceptions
 
 from bespoke.clock import DAY_MS
+from bespoke.errors import BespokeError
 from bespoke.models.base import History, Interactions, Model, ModelConfig
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.registry import model_of_kind
@@ -29,9 +31,18 @@ class FitRequest:
 
 
 def fit_remotely(table: pa.Table, request: FitRequest) -> Model:
-    """Fit in a Ray task; ``table`` holds lines in the order of time, and what lies past the cut never gets there."""
+    """Fit in a Ray task; ``table`` holds lines in the order of time, and what lies past the cut never gets there.
+
+    Raises:
+        TrainingError: the window holds nothing to learn from.
+    """
     past = within(table, since_ms=None, until_ms=request.at_ms)
-    fitted: Model = ray.get(ray.remote(fit).remote(past, request))
+    try:
+        fitted: Model = ray.get(ray.remote(fit).remote(past, request))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, BespokeError):
+            raise error.cause from None
+        raise
     return fitted
 
 

@@ -41,8 +41,7 @@ def manifest(settings: Settings, model: str) -> Manifest:
 def published(settings: Settings) -> list[dict[str, Any]]:
     """Return a row for each published version, newest first, with the pointers that name it."""
     store = BundleStore(settings.bundles_dir)
-    with ControlStore(settings.control_url) as control:
-        pointed = control.pointers()
+    pointed = pointers(settings)
     rows = []
     for name in store.names():
         for version in reversed(store.versions(name)):
@@ -59,6 +58,12 @@ def published(settings: Settings) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def pointers(settings: Settings) -> dict[str, str]:
+    """Return what every pointer names."""
+    with ControlStore(settings.control_url) as control:
+        return control.pointers()
 
 
 def promote(settings: Settings, model: str, *, pointer: str, by: str, reason: str) -> str:

@@ -19,7 +19,7 @@ from storage.lake import Lake
 from storage.reference import feature_table
 from storage.settings import Settings
 from training.configs import load_config
-from training.dataset import fingerprint, read_interactions, within
+from training.dataset import fingerprint, read_interactions, require_recent, within
 from training.evaluate import Metrics, Say, held_out_baskets, measure
 from training.fit import FitRequest, fit_remotely
 
@@ -61,9 +61,7 @@ def train_and_publish(request: TrainRequest, settings: Settings, *, say: Say) ->
         TrainingError: the window holds nothing to learn from.
     """
     started = time.perf_counter()
-    if request.config_path is not None and len(request.kinds) != 1:
-        raise ConfigError(f"one file of settings is for one kind of model, got {', '.join(request.kinds)}")
-    fits = _fits(request, settings)
+    fits = check(request, settings)
     say("reading the lake")
     lake = Lake(settings.lake_dir)
     table = read_interactions(lake, since_ms=None, until_ms=to_ms(request.until))
@@ -78,13 +76,29 @@ def train_and_publish(request: TrainRequest, settings: Settings, *, say: Say) ->
     return Trained(references, metrics, time.perf_counter() - started)
 
 
+def check(request: TrainRequest, settings: Settings) -> dict[str, FitRequest]:
+    """Look for what would make a training fail, without Ray; return how to fit the wanted kinds and the baselines.
+
+    Raises:
+        ConfigError: the settings are wrong, or the file that was asked for is missing.
+        NotFound: there is no such kind of model.
+        TrainingError: the lake is empty, or everything in it is older than the window.
+    """
+    if request.config_path is not None and len(request.kinds) != 1:
+        raise ConfigError(f"one file of settings is for one kind of model, got {', '.join(request.kinds)}")
+    fits = _fits(request, settings)
+    require_recent(Lake(settings.lake_dir), since_ms=to_ms(request.until - request.window))
+    return fits
+
+
 def _fits(request: TrainRequest, settings: Settings) -> dict[str, FitRequest]:
     """Return how to fit the wanted kinds and the baselines, up to the cut."""
     at_ms, window_ms = to_ms(request.until), round(request.window.total_seconds() * 1000)
     fits = {}
     for kind in dict.fromkeys((*request.kinds, *BASELINES)):
         own = request.config_path if kind in request.kinds else None
-        config = load_config(kind, own or settings.config_dir / "models" / f"{kind}.toml")
+        path = own or settings.config_dir / "models" / f"{kind}.toml"
+        config = load_config(kind, path, required=own is not None)
         fits[kind] = FitRequest(kind, config, at_ms, window_ms, request.seed)
     return fits
 
@@ -92,7 +106,7 @@ def _fits(request: TrainRequest, settings: Settings) -> dict[str, FitRequest]:
 def _measured(
     table: pa.Table, request: TrainRequest, fits: Mapping[str, FitRequest], *, say: Say
 ) -> dict[str, Metrics]:
-    """Return the metrics of each model on the held-out days; none where there are no such days."""
+    """Return the metrics of each model on the held-out days; none where nothing can be learned or ranked."""
     at_ms = to_ms(request.until - HELD_OUT)
     try:
         taken, known = held_out_baskets(table, at_ms=at_ms, until=request.until)
@@ -102,7 +116,11 @@ def _measured(
     measured = {}
     for kind, fit in fits.items():
         say(f"{kind}: training up to {from_ms(at_ms):%Y-%m-%d}, ranking {len(taken):,} baskets of the days after")
-        model = fit_remotely(table, replace(fit, at_ms=at_ms))
+        try:
+            model = fit_remotely(table, replace(fit, at_ms=at_ms))
+        except TrainingError as error:
+            say(f"{kind}: not measured: {error}")
+            continue
         measured[kind] = measure(model, taken, known, at_ms=at_ms, lengths=LENGTHS)
     return measured
 

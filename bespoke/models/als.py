@@ -50,10 +50,12 @@ class AlsConfig(ModelConfig):
     mass_exponent: float = Field(
         default=1.0, ge=0, le=1, description="Weight of a pair = its total line weight to this power; 0 counts once."
     )
-    half_life_days: float | None = Field(
-        default=30.0, gt=0, le=3650, description="Age at which a line counts half; null for no ageing."
+    half_life_days: float = Field(
+        default=30.0, ge=0, le=3650, description="Age at which a line counts half; 0 for no ageing."
     )
-    popularity_half_life_days: float = Field(default=14.0, gt=0, le=3650, description="The same for popularity.")
+    popularity_half_life_days: float = Field(
+        default=14.0, gt=0, le=3650, description="Age at which a line counts half for popularity."
+    )
 
 
 class Als:
@@ -187,13 +189,13 @@ class Als:
             history,
             vocabulary=self.vocabulary,
             weights=self.config.interaction_weights,
-            half_life_days=self.config.half_life_days,
+            half_life_days=self.config.half_life_days or None,
         )
 
 
 def pair_weights(interactions: Interactions, *, config: AlsConfig, at_ms: int) -> csr_array:
     """Return the weight of each observed pair, [U, I]."""
-    weight_N = interactions.decayed_weights(at_ms=at_ms, half_life_days=config.half_life_days)
+    weight_N = interactions.decayed_weights(at_ms=at_ms, half_life_days=config.half_life_days or None)
     weight_UI = interactions.to_csr(weight_N)
     weight_UI.data = np.power(weight_UI.data, np.float32(config.mass_exponent))
     return weight_UI

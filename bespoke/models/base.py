@@ -53,9 +53,6 @@ class Vocabulary(Generic[IdT]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.ids == other.ids
 
-    def __hash__(self) -> int:
-        return hash(self.ids)
-
     def row(self, id: IdT) -> int | None:
         """Return the row of ``id``, or None where it is unknown."""
         return self._row_of.get(id)

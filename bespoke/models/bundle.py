@@ -98,10 +98,6 @@ class Bundle:
     """The most popular items of the training window, best first."""
     items: Mapping[ItemId, Item]
 
-    def reference(self) -> pa.Table | None:
-        """Return the features at training time, or None where the bundle holds none."""
-        return pq.read_table(self.folder / REFERENCE) if REFERENCE in self.manifest.files else None
-
 
 def write_bundle(
     folder: Path,

@@ -22,9 +22,10 @@ from runtime.demo.summary import print_agreement, summarise, write_summary
 from runtime.memory import PeakMemory
 from runtime.progress import bars, import_progress, steps
 from runtime.reports import report_drift
-from runtime.up import Installation, Say, say_where, stop_event
+from runtime.up import Installation, Say, interrupt_on_sigterm, serve_until_stopped
 from storage.bundles import BundleStore
 from storage.control import ControlStore
+from storage.lock import OwnerLock
 from storage.profiles import ProfileStore
 from storage.settings import Settings
 from training.registry import promote, resolve
@@ -54,13 +55,17 @@ def run_demo(*, home: Path, port: int, cut: datetime, days: int, stay: bool) -> 
         ConfigError: ``home`` holds something that no demo wrote.
     """
     started = time.monotonic()
-    stopped = stop_event()
-    _empty(home)
+    interrupt_on_sigterm()
+    with OwnerLock(home.with_name(f"{home.name}.lock")):
+        _empty(home)
+        _run(home, port=port, cut=cut, days=days, stay=stay, started=started)
+
+
+def _run(home: Path, *, port: int, cut: datetime, days: int, stay: bool, started: float) -> None:
     settings = Settings(home=home, http_port=port, replay=True)
     with steps() as say, PeakMemory(every_s=2.0) as memory:
         demo = Demo(settings, cut, cut + timedelta(days=days), say)
         with Installation(settings, say=say) as installation:
-            installation.check_ports()
             imported = _import(demo)
             installation.start_ray()
             _train(demo)
@@ -80,9 +85,7 @@ def run_demo(*, home: Path, port: int, cut: datetime, days: int, stay: bool) -> 
             print_agreement(summary, replayed, ranked)
             say(f"every figure: {write_summary(home, summary)}")
             if stay:
-                say_where(installation, say)
-                stopped.wait()
-            say("stopping")
+                serve_until_stopped(installation, say)
 
 
 def _import(demo: Demo) -> ImportResult:
@@ -158,5 +161,5 @@ def _empty(home: Path) -> None:
     if home.exists() and any(home.iterdir()) and not (home / MARKER).exists():
         raise ConfigError(f"{home} was not made by the demo and is not empty; choose another folder with --home")
     shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
+    home.mkdir(mode=0o700, parents=True)
     (home / MARKER).touch()

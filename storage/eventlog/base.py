@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from bespoke.events import UserId
 
 DEFAULT_PARTITIONS = 4
+FEATURES_GROUP = "features"
+"""The consumer group whose positions say how far online features are: a token is held against them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ def test_numbers_are_taken_as_ids() -> None:
         ({"timestamp": (NOW - timedelta(days=31)).isoformat()}, "timestamp"),
         ({"timestamp": "0001-01-01T00:00:00+14:00"}, "timestamp"),
         ({"timestamp": NOW.isoformat(), "sentAt": "x"}, "sentAt"),
+        ({"event": "Recommendation Served"}, "event"),
+        ({"messageId": "served-1"}, "messageId"),
         ({"type": "alias"}, "previousId"),
         ({"type": "group"}, "groupId"),
     ],
@@ -138,3 +140,9 @@ def test_an_endlessly_nested_event_is_refused() -> None:
         nested = {"n": nested}
     with pytest.raises(InvalidEvent, match="nested at most"):
         encode_event(parse(context=nested))
+
+
+def test_only_a_track_call_is_an_interaction() -> None:
+    viewed = parse(type="page", event=None, name="Product Viewed", properties={})
+    assert viewed.interaction is None
+    assert Event.from_payload(encode_event(viewed)) == viewed

@@ -105,3 +105,9 @@ def test_revenue_stays_within_what_stores_can_hold() -> None:
     immense = replace(event(1, "a"), lines=(Line(ItemId("a"), 1e12, 1e12),))
     assert folded([immense, event(2, "a")]).revenue_micros == 2**62
     assert merge(folded([immense]), folded([immense])).revenue_micros == 2**62
+
+
+def test_what_is_given_back_is_no_liking_and_no_revenue() -> None:
+    profile = folded([event(1, "a", price=2.0), event(2, "a", name="Order Refunded", price=2.0)])
+    assert (profile.revenue_micros, profile.refunded_micros) == (2_000_000, 2_000_000)
+    assert set(profile.category_counts.values()) == {1}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from bespoke.errors import BespokeError
 from cli.main import app
+from storage.bundles import BundleStore
 
 BESPOKE = Path(sys.executable).parent / "bespoke"
 
@@ -41,7 +43,7 @@ def test_what_goes_wrong_on_purpose_is_a_message_not_a_traceback(tmp_path: Path)
         check=False,
     )
     assert done.returncode == 1
-    assert "no mapping at config/sources/nowhere.toml; there are:" in done.stderr
+    assert "no file at config/sources/nowhere.toml; there are:" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -81,3 +83,34 @@ def test_a_model_that_does_not_exist_is_told_with_the_way_out() -> None:
 
 def test_valid_config_is_said_to_be_valid() -> None:
     assert orjson.loads(run("validate", "--json")[1]) == {"problems": []}
+
+
+def test_names_in_tables_are_no_markup() -> None:
+    run("keys", "create", "[bold]shop[/bold] [/oops]", "--scope", "ingest")
+    assert "[bold]shop[/bold]" in run("keys", "list")[1].replace("\n", "")
+
+
+def test_a_catalog_alone_is_something_and_comes_in_twice_only_when_asked_to(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("sku,title\n1,Tea\n2,Nails\n")
+    mapping = tmp_path / "shop.toml"
+    mapping.write_text('name = "shop"\n[catalog]\nfile = "items.csv"\nitem_id = "sku"\nname = "title"\n')
+    ingest = ("ingest", str(tmp_path), "--mapping", str(mapping), "--json")
+    code, output = run(*ingest)
+    assert (code, orjson.loads(output)["items"]) == (0, 2)
+    code, output = run(*ingest)
+    assert (code, "--again" in output) == (1, True)
+    assert run(*ingest, "--again")[0] == 0
+
+
+def test_a_new_pointer_is_said_to_be_new(home: Path) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    version = BundleStore(home / "bundles").publish("als", lambda folder: (folder / "manifest.json").touch(), at=at)
+    assert orjson.loads(run("models", "promote", f"als@{version}", "--json")[1])["new"]
+    assert not orjson.loads(run("models", "promote", f"als@{version}", "--json")[1])["new"]
+    output = run("models", "promote", f"als@{version}", "--pointer", "champoin")[1]
+    assert "champoin is a new pointer; there were: champion" in output
+
+
+def test_settings_that_do_not_exist_are_told_before_anything_starts() -> None:
+    code, output = run("train", "als", "--config", "typo.toml")
+    assert (code, output.startswith("no file at typo.toml")) == (1, True)

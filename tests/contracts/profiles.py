@@ -191,10 +191,19 @@ class ProfileStoreContract:
         store.drop_events([first, second])
         assert [message for _, message in store.pending_events(limit=9)] == events[2:]
 
-    def test_skipped_offsets_are_kept_until_they_are_dropped(self, store: ProfileStore) -> None:
+    def test_everything_waits_for_its_push_again_once_pushes_are_forgotten(self, store: ProfileStore) -> None:
+        stored = StoredProfile(user_id=UserId("a"), profile=Profile(), version=1, partition=0)
+        store.commit(Commit(0, 0, 1, [stored], [], []))
+        store.mark_pushed([(UserId("a"), 1)])
+        assert store.unpushed([0], limit=9) == []
+        store.forget_pushed()
+        assert [row.user_id for row in store.unpushed([0], limit=9)] == ["a"]
+
+    def test_skipped_offsets_are_kept_until_the_lake_is_past_them(self, store: ProfileStore) -> None:
         store.commit(Commit(0, 0, 9, [], [], [], skipped=[1, 4, 7]))
         assert store.skipped(0, 1, 7) == {1, 4}
-        store.drop_skipped(0, 4)
+        store.move_events_from(0, 4)
+        assert store.events_from(0) == 4
         assert store.skipped(0, 0, 9) == {4, 7}
         assert store.skipped(1, 0, 9) == set()
 

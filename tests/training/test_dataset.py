@@ -9,9 +9,9 @@ from bespoke.clock import HOUR_MS, to_ms
 from bespoke.errors import TrainingError
 from bespoke.events import UserId
 from bespoke.models.base import InteractionWeights
-from storage.lake import Lake
+from storage.lake import Kind, Lake
 from tests.support.messages import DAY_0, event
-from training.dataset import baskets, fingerprint, histories, read_interactions, to_interactions, within
+from training.dataset import baskets, fingerprint, histories, read_interactions, require_recent, to_interactions, within
 
 START = to_ms(DAY_0)
 
@@ -71,3 +71,25 @@ class TestReadingTheLake:
     def test_types_that_weigh_nothing_are_left_out(self, lake: Lake) -> None:
         buying = to_interactions(lines(lake), weights=InteractionWeights(view=0))
         assert set(buying.users.ids) == {"u1"}
+
+    def test_files_that_are_merged_away_meanwhile_are_listed_anew(self, lake: Lake) -> None:
+        class Compacted(Lake):
+            """A lake whose files are merged right after they were listed for the first time."""
+
+            def files(self, kind: Kind) -> list[Path]:
+                listed = super().files(kind)
+                for day in self.days(kind):
+                    self.compact(kind, day, committed={0: 3})
+                return listed
+
+        assert len(lake.files("events")) == 2
+        assert lines(Compacted(lake.root)).equals(lines(lake))
+        assert len(lake.files("events")) == 1
+
+
+def test_history_older_than_the_window_is_told_with_the_cut_that_sees_it(lake: Lake) -> None:
+    # Newer, but nothing to learn from.
+    lake.write_events(0, 3, 4, [event("u1", 24 * 400, "Newsletter Read")])
+    require_recent(lake, since_ms=START + 3 * HOUR_MS)
+    with pytest.raises(TrainingError, match=r"newest event is from 2026-01-01; use --until 2026-01-02"):
+        require_recent(lake, since_ms=START + 4 * HOUR_MS)

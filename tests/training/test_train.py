@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from bespoke.clock import to_ms
@@ -11,12 +12,16 @@ from bespoke.events import Event, ItemId
 from bespoke.models.base import History
 from bespoke.models.bundle import read_bundle
 from bespoke.models.index import top_k
+from bespoke.models.registry import model_of_kind
 from bespoke.profiles import Recent
 from storage.bundles import BundleStore
 from storage.lake import Lake
+from storage.lake_tables import INTERACTIONS
 from storage.settings import Settings
 from tests.support.messages import DAY_0, event
+from training.dataset import COLUMNS
 from training.evaluate import evaluate_kinds
+from training.fit import FitRequest, fit_remotely
 from training.registry import manifest, promote, published, resolve, rollback
 from training.train import Trained, TrainRequest, train_and_publish
 
@@ -87,6 +92,24 @@ def test_too_few_days_are_trained_but_not_measured(settings: Settings, ray_sessi
     assert any(line.startswith("not measured: there is nothing to learn from before") for line in said)
 
 
+def test_a_fit_that_sees_nothing_is_not_measured_and_stops_no_training(tmp_path: Path, ray_session: None) -> None:
+    made = Settings(home=tmp_path)
+    said: list[str] = []
+    events = [event("u1", hour, "Order Completed", "a") for hour in (0, 24 * 25, 24 * 27)]
+    Lake(made.lake_dir).write_events(0, 0, len(events), events)
+    request = TrainRequest(("popularity",), DAY_0 + timedelta(days=28), timedelta(days=7))
+    done = train_and_publish(request, made, say=said.append)
+    assert (list(done.references), done.metrics) == (["popularity"], {})
+    assert any(line.startswith("popularity: not measured: there are no interactions") for line in said)
+
+
+def test_what_a_fit_raises_on_purpose_comes_back_as_it_was(ray_session: None) -> None:
+    table = pa.table({name: pa.array([], INTERACTIONS.field(name).type) for name in COLUMNS})
+    with pytest.raises(TrainingError) as raised:
+        fit_remotely(table, FitRequest("popularity", model_of_kind("popularity").Config(), 1, 1))
+    assert str(raised.value).startswith("there are no interactions")
+
+
 def test_an_empty_window_publishes_nothing(settings: Settings, ray_session: None) -> None:
     versions = published(settings)
     with pytest.raises(TrainingError):
@@ -116,6 +139,7 @@ def test_evaluation_ranks_the_held_out_days(settings: Settings, ray_session: Non
     )
     assert measured["als"]["recall@9"] > measured["popularity"]["recall@9"]
     assert measured["als"]["recall@9"] >= measured["als"]["recall@5"]
+    assert measured["als"]["novelty@9"] > measured["popularity"]["novelty@9"] > 0
 
 
 def test_pointers_move_and_move_back(trained: Trained, settings: Settings) -> None:
