@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.harness import Figures, main
 from bespoke.clock import from_ms
-from bespoke.events import encode_event, parse_event
+from bespoke.parsing import encode_event, parse_event
 from bespoke.profiles import to_row
 from ingestion.applying import environment
 from ingestion.mapping import load_mapping

@@ -12,7 +12,7 @@ import orjson
 
 from bespoke.clock import from_ms, to_ms
 from bespoke.errors import InvalidEvent
-from bespoke.events import encode_event, parse_event
+from bespoke.parsing import encode_event, parse_event
 from ingestion.applying import Applying
 from ingestion.files import Files, locate
 from ingestion.ledger import Ledger, entry_of

@@ -11,7 +11,8 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from bespoke.errors import InvalidEvent, shown
-from bespoke.events import EventType, encode_event, parse_event
+from bespoke.events import EventType
+from bespoke.parsing import encode_event, parse_event
 from serving.errors import RequestError
 from serving.schemas import CollectAccepted, CollectError
 from serving.tokens import to_token

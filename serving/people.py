@@ -12,12 +12,10 @@ from bespoke.profiles import EMPTY, Profile
 from bespoke.recommend import FEATURES_UNAVAILABLE
 from serving.edge import place_of
 from serving.tokens import reached
-from storage.eventlog.base import EventLog, partition_of
+from storage.eventlog.base import FEATURES_GROUP, EventLog, partition_of
 
 logger = logging.getLogger(__name__)
 
-FEATURES_GROUP = "features"
-"""The reader of the event log whose positions say how far the online features are."""
 READ_TIMEOUT_S = 0.3
 """A read that takes longer counts as failed: the answer degrades instead of waiting."""
 REFLECT_TIMEOUT_S = 0.5

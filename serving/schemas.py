@@ -15,7 +15,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from bespoke.events import ANONYMOUS, MAX_ID_CHARS
+from bespoke.events import ANONYMOUS
+from bespoke.parsing import MAX_ID_CHARS
 
 
 class _Form(BaseModel):

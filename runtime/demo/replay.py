@@ -10,10 +10,11 @@ import httpx
 import numpy as np
 
 from bespoke.clock import from_ms
-from bespoke.events import Event, ItemId, UserId, parse_event
+from bespoke.events import Event, ItemId, UserId
 from bespoke.models.base import History, Model
 from bespoke.models.index import top_k
 from bespoke.models.metrics import ndcg, recall
+from bespoke.parsing import parse_event
 from bespoke.profiles import EMPTY, Profile, fold
 from ingestion.messages import Raw
 

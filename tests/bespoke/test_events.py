@@ -7,7 +7,8 @@ import pytest
 
 from bespoke.clock import MINUTE_MS, to_ms
 from bespoke.errors import InvalidEvent
-from bespoke.events import MAX_MESSAGE_BYTES, Event, EventType, InteractionType, encode_event, parse_event
+from bespoke.events import Event, EventType, InteractionType
+from bespoke.parsing import MAX_MESSAGE_BYTES, encode_event, parse_event
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

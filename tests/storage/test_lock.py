@@ -65,8 +65,11 @@ def test_a_killed_owner_s_lock_is_free(path: Path) -> None:
 
 
 def test_a_child_program_does_not_inherit_the_lock(path: Path) -> None:
+    program = [sys.executable, "-c", "print(flush=True); input()"]
     with OwnerLock(path):
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+        child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+        assert child.stdout is not None
+        child.stdout.readline()  # until the program runs, the child is still a copy of this process
     with OwnerLock(path):
         child.communicate(b"\n")
 

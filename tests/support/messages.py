@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from bespoke.events import Event, encode_event, parse_event
+from bespoke.events import Event
+from bespoke.parsing import encode_event, parse_event
 from storage.eventlog.base import Message
 
 DAY_0: datetime = datetime(2026, 1, 1, tzinfo=UTC)
