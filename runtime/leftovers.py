@@ -1,7 +1,10 @@
-"""What a killed run may leave behind: its HAProxy, which goes on holding the ports, found by its configuration file."""
+"""What a killed run may leave behind: HAProxy, which goes on holding the ports, and parts of Ray.
+
+Every process that a run starts inherits a mark in its environment, and is known by it.
+"""
 
 import socket
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -11,27 +14,31 @@ from serving.ingress import ingress_env
 from storage.settings import Settings
 
 END_TIMEOUT_S = 5.0
+MARK = "BESPOKE_STARTED_FOR"
+"""The environment variable that marks the processes of a run; its value is the run's ingress folder."""
 
 
 def ingress_folder(settings: Settings) -> Path:
-    """Return where this installation's HAProxy keeps its files; they name it among all others."""
+    """Return where this installation's HAProxy keeps its files."""
     return Path(ingress_env(settings.http_port)["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent
 
 
-def end_leftovers(settings: Settings, *, say: Callable[[str], None]) -> None:
-    """End HAProxy processes of this installation's ingress that outlived the run which started them.
+def end_leftovers(settings: Settings) -> int:
+    """End the processes of this installation that outlived the run which started them; return how many there were.
 
     To be called by whoever holds the ingress's lock: then no other run can own them.
     """
-    folder = ingress_folder(settings)
-    left = [process for process in psutil.process_iter(["name", "cmdline"]) if _is_ingress(process, folder)]
+    folder = str(ingress_folder(settings))
+    left = [process for process in psutil.process_iter() if _mark(process) == folder]
     for process in left:
-        say(f"ending HAProxy {process.pid}, left by an earlier run")
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
     _, alive = psutil.wait_procs(left, timeout=END_TIMEOUT_S)
     for process in alive:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(alive, timeout=END_TIMEOUT_S)
+    return len(left)
 
 
 def require_free_ports(settings: Settings) -> None:
@@ -57,7 +64,9 @@ def require_free_ports(settings: Settings) -> None:
                 ) from error
 
 
-def _is_ingress(process: psutil.Process, folder: Path) -> bool:
-    """Tell by the arguments: Ray puts the configuration into a folder per node below the one that it was given."""
-    arguments = process.info["cmdline"] or []
-    return process.info["name"] == "haproxy" and any(one.startswith(f"{folder}/") for one in arguments)
+def _mark(process: psutil.Process) -> str | None:
+    """Return the mark that the process was started with; None where it has none or is somebody else's."""
+    try:
+        return process.environ().get(MARK)
+    except psutil.Error:
+        return None

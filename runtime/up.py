@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from bespoke.errors import BespokeError, ConfigError
-from runtime.leftovers import end_leftovers, ingress_folder, require_free_ports
+from runtime.leftovers import MARK, end_leftovers, ingress_folder, require_free_ports
 from runtime.progress import steps
 from runtime.ray_local import logical_cpus, quiet_ray
 from runtime.state import clear_state, write_state
@@ -57,7 +57,8 @@ class Installation:
             make_ingress_folder(self.settings.http_port)
             self._stack.enter_context(OwnerLock(ingress_folder(self.settings) / "owner.lock"))
             # Holding both locks: nothing of a run that goes on can be meant.
-            end_leftovers(self.settings, say=self._say)
+            if ended := end_leftovers(self.settings):
+                self._say(f"ended {ended} processes left by an earlier run")
             require_free_ports(self.settings)
             self._stack = self._stack.pop_all()
         return self
@@ -78,10 +79,11 @@ class Installation:
         quiet_ray()
         # Serve reads these when it is imported, and its processes when they start.
         os.environ.update(ingress_env(self.settings.http_port))
+        os.environ[MARK] = str(ingress_folder(self.settings))
         import ray
 
         self._say("starting Ray")
-        self._stack.callback(end_leftovers, self.settings, say=self._say)
+        self._stack.callback(end_leftovers, self.settings)
         self._stack.callback(ray.shutdown)
         ray.init(
             num_cpus=logical_cpus() + math.ceil(REPLICA_CPUS * (self._replicas + 1)),
