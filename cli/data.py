@@ -48,7 +48,7 @@ def ingest(
         print_json({**asdict(result), "messages_per_s": round(result.accepted / result.seconds, 1)})
     else:
         _print_result(result)
-    if not result.accepted and not result.items:
+    if not result.accepted and (result.rejected or not result.items):
         raise typer.Exit(1)
 
 

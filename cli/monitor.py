@@ -25,9 +25,13 @@ def report(
     if json:
         print_json(summary)
         return
-    columns = ("column", "method", "score", "threshold", "drifted")
+    columns = ("column", "score", "threshold", "drifted", "note")
     print_table(columns, [[row[name] for name in columns] for row in summary["columns"]])
-    typer.echo(f"{summary['drifted']} of {len(summary['columns'])} features drifted; {summary['html']}")
+    compared = sum(row["score"] is not None for row in summary["columns"])
+    told = f"{summary['drifted']} of {compared} compared features drifted"
+    if compared < len(summary["columns"]):
+        told += f", {len(summary['columns']) - compared} were not compared (see the notes)"
+    typer.echo(f"{told}; {summary['html']}")
 
 
 @app.command()

@@ -27,7 +27,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     body = [[_shown(value) for value in row] for row in rows]
     for n, column in enumerate(columns):
         numbers = bool(body) and all(row[n][:1].isdigit() or row[n][:1] in "-+." for row in body)
-        table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold", no_wrap=n == 0)
     for row in body:
         table.add_row(*map(Text, row))
     Console().print(table)

@@ -90,7 +90,7 @@ def import_files(
     if items:
         # A catalog names no times: in a replay it describes the items as they always were.
         Lake(settings.lake_dir).write_items(items, at_ms=0 if mapping.replay else to_ms(datetime.now(UTC)))
-        result.items = len(items)
+        result.items = len({item.item_id for item in items})
     _take(raw, mapping, settings, result, lambda read, applied: progress(Progress(total, read, applied)))
     result.seconds = time.perf_counter() - started
     if result.accepted or result.items:

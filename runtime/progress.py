@@ -36,6 +36,9 @@ def import_progress(*, quiet: bool = False) -> Iterator[Callable[[ImportProgress
             shown.update(applied, completed=progress.applied, total=max(progress.total, progress.applied))
 
         yield update
+        # What was left out by --since and --until is not missing.
+        for task in shown.tasks:
+            shown.update(task.id, total=task.completed)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ def logical_cpus() -> int:
 @contextmanager
 def ray_session(settings: Settings) -> Iterator[None]:
     """Connect to Ray for the time of a command."""
+    quiet_ray()
     import ray
 
     from runtime.state import read_state
@@ -27,7 +28,6 @@ def ray_session(settings: Settings) -> Iterator[None]:
     if state is not None and state.alive():
         ray.init(address=state.ray_address, log_to_driver=False, logging_level=logging.ERROR)
     else:
-        quiet_ray()
         ray.init(num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
@@ -36,7 +36,8 @@ def ray_session(settings: Settings) -> Iterator[None]:
 
 
 def quiet_ray() -> None:
-    """Set, before Ray starts, what keeps it from reporting home and from talking between our own lines."""
+    """Set, before Ray starts, what keeps it to itself: a token for whoever reaches its ports, no reports home, no chat."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

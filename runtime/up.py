@@ -1,5 +1,6 @@
 """Everything on one machine: Ray, features, the processor, the HTTP services; and a clean end of it all."""
 
+import io
 import logging
 import math
 import os
@@ -7,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -30,7 +31,6 @@ POLL_S = 0.2
 WATCH_EVERY_S = 2.0
 REPLICA_CPUS = 0.5
 """Logical CPUs that Ray sets aside for each replica; these come on top of what training needs."""
-LOOPBACK = "127.0.0.1"
 
 Say = Callable[[str], None]
 
@@ -69,13 +69,15 @@ class Installation:
         # A second Ctrl-C would leave behind what the first one asked to end.
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            self._stack.close()
+            # Ray prints, of every clean end, that it would go on trying to shut down what is gone.
+            with redirect_stdout(io.StringIO()):
+                self._stack.close()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
     def start_ray(self) -> None:
-        """Start Ray, reachable from this machine alone, with what Serve must find in the environment."""
+        """Start Ray, with what Serve must find in the environment. Its ports ask for a token."""
         quiet_ray()
         # Serve reads these when it is imported, and its processes when they start.
         os.environ.update(ingress_env(self.settings.http_port))
@@ -90,7 +92,6 @@ class Installation:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _node_ip_address=LOOPBACK,
         )
         self._stack.callback(clear_state, self.settings.home)
         address = ray.get_runtime_context().gcs_address
@@ -218,6 +219,6 @@ def serve_until_stopped(installation: Installation, say: Say) -> None:
 
 def say_where(installation: Installation, say: Say) -> None:
     """Say where to reach what runs."""
-    say(f"API and its pages     {installation.url}/docs")
-    say(f"events come in at     {installation.url}/collect/v1/")
+    say(f"recommendations       {installation.url}/api/v1/recommendations, explained at {installation.url}/docs")
+    say(f"events                {installation.url}/collect/v1/, explained at {installation.url}/collect/docs")
     say("Ctrl-C stops everything")

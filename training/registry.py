@@ -27,7 +27,7 @@ def resolve(settings: Settings, model: str) -> str:
         return pointed
     versions = store.versions(model)
     if not versions:
-        there_are = ", ".join(store.names()) or "nothing published yet: run `bespoke train als`"
+        there_are = ", ".join(store.names()) or "nothing published yet: run `bespoke train als --promote champion`"
         raise NotFound(f"no model or pointer {model!r}; there are: {there_are}")
     return f"{model}@{versions[-1]}"
 
