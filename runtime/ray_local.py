@@ -19,13 +19,17 @@ def logical_cpus() -> int:
 @contextmanager
 def ray_session(settings: Settings) -> Iterator[None]:
     """Connect to Ray for the time of a command."""
-    quiet_ray()
-    import ray
-
     from runtime.state import read_state
 
+    quiet_ray()
     state = read_state(settings.home)
-    if state is not None and state.alive():
+    running = state is not None and state.alive()
+    if running:
+        # Ray that is started here asks for a token by itself; who joins it has to say so, before Ray is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray
+
+    if state is not None and running:
         ray.init(address=state.ray_address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -36,8 +40,7 @@ def ray_session(settings: Settings) -> Iterator[None]:
 
 
 def quiet_ray() -> None:
-    """Set, before Ray starts, what keeps it to itself: a token for whoever reaches its ports, no reports home, no chat."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    """Set, before Ray starts, what keeps it from reporting home and from talking between our own lines."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
