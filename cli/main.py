@@ -1,5 +1,6 @@
 """The command line: one verb per job. Commands import what they need when they run, so that help is there at once."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -38,6 +39,8 @@ def version(json: Annotated[bool, typer.Option("--json", help="One JSON object."
 
 def main() -> None:
     """Run a command; what can go wrong in ordinary use is a message and exit status 1, not a traceback."""
+    # Ray takes this from the environment when it is imported: its ports ask for a token, and commands bring it.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         app()
     except Exception as error:

@@ -19,17 +19,13 @@ def logical_cpus() -> int:
 @contextmanager
 def ray_session(settings: Settings) -> Iterator[None]:
     """Connect to Ray for the time of a command."""
-    from runtime.state import read_state
-
     quiet_ray()
-    state = read_state(settings.home)
-    running = state is not None and state.alive()
-    if running:
-        # Ray that is started here asks for a token by itself; who joins it has to say so, before Ray is imported.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
-    if state is not None and running:
+    from runtime.state import read_state
+
+    state = read_state(settings.home)
+    if state is not None and state.alive():
         ray.init(address=state.ray_address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(num_cpus=logical_cpus(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

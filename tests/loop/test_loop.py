@@ -154,6 +154,9 @@ def test_the_loop(shop: Shop) -> None:
         )
         assert "tea" in kinds(after_kill)
 
+        newer = shop.run("train", "blend", "--promote", "champion")["models"][0]
+        wait_for(lambda: newer in shop.client.get("/api/v1/models").text, "the newer model serves")
+
     with shop.up(until=signal.SIGKILL):
         assert "tea" in kinds(shop.recommend("second"))
         assert shop.recommend("second", after=token)["reflects"] is True
