@@ -127,7 +127,9 @@ class TestSqlite(OnlineFeaturesContract):
         return OnlineFeatures(settings)
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+@pytest.mark.skipif(
+    shutil.which("redis-server") is None and os.environ.get("CI") != "true", reason="redis-server is not installed"
+)
 class TestRedis(OnlineFeaturesContract):
     @pytest.fixture(scope="class")
     @classmethod
