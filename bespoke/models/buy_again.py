@@ -1,26 +1,22 @@
 """buy_again: what the person does most, counted with weights that halve with age; then what everybody does."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from bespoke.events import ItemId, UserId
+from bespoke.events import ItemId
 from bespoke.models.base import (
-    AnyArray,
     Basis,
     FloatArray,
     History,
-    Interactions,
     ItemMass,
     ModelConfig,
-    OnEpoch,
     Vocabulary,
-    check_arrays,
     item_mass,
 )
-from bespoke.models.popularity import PopularityConfig, decayed_counts
+from bespoke.models.popularity import Popularity, PopularityConfig
 
 TIE = 1e-3
 """Of two items that a person did equally often, the more popular one gains this share."""
@@ -34,7 +30,7 @@ class BuyAgainConfig(PopularityConfig):
     )
 
 
-class BuyAgain:
+class BuyAgain(Popularity):
     """Personal frequency, then popularity. See :class:`bespoke.models.base.Model` for the interface.
 
     It keeps nothing per person: the frequency is taken from the history at the moment of scoring.
@@ -42,30 +38,15 @@ class BuyAgain:
 
     kind: ClassVar[str] = "buy_again"
     Config: ClassVar[type[ModelConfig]] = BuyAgainConfig
+    defaults: ClassVar[PopularityConfig] = BuyAgainConfig()
+
+    config: BuyAgainConfig
 
     def __init__(
-        self, popularity_I: FloatArray, *, vocabulary: Vocabulary[ItemId], config: BuyAgainConfig | None = None
+        self, popularity_I: FloatArray, *, vocabulary: Vocabulary[ItemId], config: PopularityConfig | None = None
     ) -> None:
-        self.popularity_I = popularity_I
-        self.vocabulary = vocabulary
-        self.users: Vocabulary[UserId] = Vocabulary()
-        self.config = config or BuyAgainConfig()
+        super().__init__(popularity_I, vocabulary=vocabulary, config=config or self.defaults)
         self._share_I = popularity_I / max(popularity_I.max(initial=0.0), np.finfo(np.float32).tiny)
-
-    @classmethod
-    def fit(
-        cls,
-        interactions: Interactions,
-        *,
-        config: BuyAgainConfig | None = None,
-        at_ms: int,
-        seed: int = 0,
-        on_epoch: OnEpoch | None = None,
-    ) -> Self:
-        """Count popularity; ``seed`` and ``on_epoch`` have nothing to do here."""
-        config = config or BuyAgainConfig()
-        counts_I = decayed_counts(interactions, at_ms=at_ms, half_life_days=config.half_life_days)
-        return cls(counts_I, vocabulary=interactions.items, config=config)
 
     def basis(self, history: History) -> Basis:
         """Return whether the person did anything with a known item."""
@@ -84,23 +65,6 @@ class BuyAgain:
         for row, history in enumerate(histories):
             scores_BI[row] = self.scores(history)
         return scores_BI
-
-    def arrays(self) -> dict[str, AnyArray]:
-        """Return popularity, which is all that was learned."""
-        return {"popularity": self.popularity_I}
-
-    @classmethod
-    def from_arrays(
-        cls,
-        arrays: Mapping[str, AnyArray],
-        *,
-        vocabulary: Vocabulary[ItemId],
-        users: Vocabulary[UserId],
-        config: BuyAgainConfig,
-    ) -> Self:
-        """Put together what :meth:`arrays` gave."""
-        check_arrays(arrays, {"popularity": (len(vocabulary),)}, kind=cls.kind)
-        return cls(arrays["popularity"], vocabulary=vocabulary, config=config)
 
     def _mass(self, history: History) -> ItemMass:
         return item_mass(

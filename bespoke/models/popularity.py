@@ -31,6 +31,7 @@ class Popularity:
 
     kind: ClassVar[str] = "popularity"
     Config: ClassVar[type[ModelConfig]] = PopularityConfig
+    defaults: ClassVar[PopularityConfig] = PopularityConfig()
 
     def __init__(
         self, popularity_I: FloatArray, *, vocabulary: Vocabulary[ItemId], config: PopularityConfig | None = None
@@ -51,7 +52,7 @@ class Popularity:
         on_epoch: OnEpoch | None = None,
     ) -> Self:
         """Count every item's lines; ``seed`` and ``on_epoch`` have nothing to do here."""
-        config = config or PopularityConfig()
+        config = config or cls.defaults
         counts_I = decayed_counts(interactions, at_ms=at_ms, half_life_days=config.half_life_days)
         return cls(counts_I, vocabulary=interactions.items, config=config)
 
