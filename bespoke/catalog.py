@@ -1,6 +1,8 @@
 """Items: what can be recommended."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from bespoke.events import ItemId
 
@@ -16,3 +18,11 @@ class Item:
     brand: str | None = None
     price: float | None = None
     available: bool = True
+    text: str | None = None
+    """Whatever else describes it in words."""
+
+
+Catalog = Mapping[ItemId, Item]
+"""Items by id."""
+
+EMPTY_CATALOG: Catalog = MappingProxyType({})

@@ -10,21 +10,25 @@ Source: Rendle, Krichene, Zhang, Koren 2021, "Revisiting the Performance of iALS
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array
 
+from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.events import ItemId, UserId
 from bespoke.models.base import (
     AnyArray,
     Basis,
+    Epoch,
     FloatArray,
     History,
     Interactions,
     ItemMass,
+    Model,
     ModelConfig,
     OnEpoch,
     Vocabulary,
@@ -94,6 +98,8 @@ class Als:
         config: AlsConfig | None = None,
         at_ms: int,
         seed: int = 0,
+        catalog: Catalog = EMPTY_CATALOG,
+        start: Model | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> Self:
         """Alternate between users and items; the same seed gives the same factors."""
@@ -102,15 +108,22 @@ class Als:
         weight_UI = pair_weights(interactions, config=config, at_ms=at_ms)
         weight_IU = csr_array(weight_UI.T)
         user_UD, item_ID = _initial(weight_UI.shape, config=config, seed=seed)
+
+        def ended(user_UD: FloatArray, item_ID: FloatArray) -> Any:
+            user_UD, item_ID = half_epoch(weight_UI, user_UD, item_ID, config=config)
+            return cls(
+                user_UD, item_ID, popularity_I, users=interactions.users, vocabulary=interactions.items, config=config
+            )
+
         for epoch in range(1, config.epochs + 1):
             user_UD, item_ID = half_epoch(weight_UI, user_UD, item_ID, config=config)
             item_ID, user_UD = half_epoch(weight_IU, item_ID, user_UD, config=config)
             if on_epoch is not None:
-                on_epoch(epoch, objective(weight_UI, user_UD, item_ID, config=config))
-        user_UD, item_ID = half_epoch(weight_UI, user_UD, item_ID, config=config)
-        return cls(
-            user_UD, item_ID, popularity_I, users=interactions.users, vocabulary=interactions.items, config=config
-        )
+                loss = objective(weight_UI, user_UD, item_ID, config=config)
+                if on_epoch(Epoch(epoch, loss, partial(ended, user_UD, item_ID))):
+                    break
+        model: Self = ended(user_UD, item_ID)
+        return model
 
     def basis(self, history: History) -> Basis:
         """Return what places this person among the items."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array
 
+from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.clock import DAY_MS
 from bespoke.errors import BundleError, TrainingError, shown
 from bespoke.events import InteractionType, ItemId, UserId
@@ -27,8 +28,22 @@ TimeArray = npt.NDArray[np.int64]
 AnyArray = npt.NDArray[Any]
 
 IdT = TypeVar("IdT", bound=str)
-OnEpoch = Callable[[int, float], None]
-"""Called after each epoch with its number, from 1, and the objective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One round of training that has ended."""
+
+    number: int
+    """From 1."""
+    loss: float
+    """What training minimises."""
+    model: "Callable[[], Model]"
+    """Makes the model that training would end with here."""
+
+
+OnEpoch = Callable[[Epoch], bool | None]
+"""Called after each epoch; True ends training there."""
 
 
 class Vocabulary(Generic[IdT]):
@@ -163,6 +178,8 @@ class History:
     user_id: UserId | None
     recent: tuple[Recent, ...]
     at_ms: int
+    weights: tuple[float, ...] | None = None
+    """What each recent line counts, where the source says so itself; by its interaction type otherwise."""
 
 
 class Basis(StrEnum):
@@ -210,9 +227,22 @@ class Model(Protocol):
         config: Any = None,
         at_ms: int,
         seed: int = 0,
+        catalog: Catalog = EMPTY_CATALOG,
+        start: "Model | None" = None,
         on_epoch: OnEpoch | None = None,
     ) -> Self:
         """Learn from ``interactions`` as seen at ``at_ms``.
+
+        Args:
+            interactions: nothing in them is from ``at_ms`` or later.
+            config: a :attr:`Config`; the defaults where None.
+            at_ms: the cut.
+            seed: equal seeds and data give equal models.
+            catalog: what was known of items at the cut. Models that learn from content score all of its items; the
+                others leave it aside.
+            start: an earlier model to begin from, of this kind or one whose tables this kind can use; families that do
+                not train step by step, and tables of other sizes, leave it aside.
+            on_epoch: told each epoch, by families that have epochs.
 
         Raises:
             TrainingError: there is nothing to learn from.
@@ -272,9 +302,8 @@ def item_mass(
         return ItemMass()
     at_ms, item_ids, interactions, _ = zip(*history.recent, strict=True)
     row_H = vocabulary.rows(item_ids)
-    weight_H = decayed(
-        weights.of(interactions), np.array(at_ms, dtype=np.int64), at_ms=history.at_ms, half_life_days=half_life_days
-    )
+    line_H = weights.of(interactions) if history.weights is None else np.array(history.weights, dtype=np.float32)
+    weight_H = decayed(line_H, np.array(at_ms, dtype=np.int64), at_ms=history.at_ms, half_life_days=half_life_days)
     kept_H = (row_H >= 0) & (weight_H > 0)
     distinct_H, place_H = np.unique(row_H[kept_H], return_inverse=True)
     mass_H = np.bincount(place_H, weights=weight_H[kept_H], minlength=len(distinct_H))

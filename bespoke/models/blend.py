@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als, AlsConfig
@@ -23,6 +24,7 @@ from bespoke.models.base import (
     FloatArray,
     History,
     Interactions,
+    Model,
     ModelConfig,
     OnEpoch,
     Vocabulary,
@@ -77,11 +79,13 @@ class Blend:
         config: BlendConfig | None = None,
         at_ms: int,
         seed: int = 0,
+        catalog: Catalog = EMPTY_CATALOG,
+        start: Model | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> Self:
         """Train als; the weights are the default ones until :meth:`with_learned_weights`."""
         config = config or BlendConfig()
-        als = Als.fit(interactions, config=config, at_ms=at_ms, seed=seed, on_epoch=on_epoch)
+        als = Als.fit(interactions, config=config, at_ms=at_ms, seed=seed)
         return cls(als, config=config)
 
     def with_weights(self, weights_S: FloatArray) -> Self:

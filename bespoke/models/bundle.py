@@ -50,6 +50,7 @@ ITEM_SCHEMA = pa.schema(
         ("brand", pa.string()),
         ("price", pa.float64()),
         ("available", pa.bool_()),
+        ("text", pa.string()),
     ]
 )
 

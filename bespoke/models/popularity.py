@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field
 
+from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.events import ItemId, UserId
 from bespoke.models.base import (
     AnyArray,
@@ -13,6 +14,7 @@ from bespoke.models.base import (
     FloatArray,
     History,
     Interactions,
+    Model,
     ModelConfig,
     OnEpoch,
     Vocabulary,
@@ -49,9 +51,11 @@ class Popularity:
         config: PopularityConfig | None = None,
         at_ms: int,
         seed: int = 0,
+        catalog: Catalog = EMPTY_CATALOG,
+        start: Model | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> Self:
-        """Count every item's lines; ``seed`` and ``on_epoch`` have nothing to do here."""
+        """Count every item's lines; the other arguments have nothing to do here."""
         config = config or cls.defaults
         counts_I = decayed_counts(interactions, at_ms=at_ms, half_life_days=config.half_life_days)
         return cls(counts_I, vocabulary=interactions.items, config=config)

@@ -58,7 +58,7 @@ def test_two_steps_per_row_end_where_exact_solves_end(scattered: Interactions, a
 def test_the_objective_never_rises(scattered: Interactions, at_ms: int) -> None:
     values: list[float] = []
     config = AlsConfig(factors=8, epochs=10)
-    Als.fit(scattered, config=config, at_ms=at_ms, on_epoch=lambda epoch, value: values.append(value))
+    Als.fit(scattered, config=config, at_ms=at_ms, on_epoch=lambda epoch: values.append(epoch.loss))
     assert len(values) == 10
     assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(values))
 
