@@ -20,7 +20,7 @@ def list_(json: Json = False) -> None:
     if json:
         print_json(rows)
         return
-    columns = ("model", "kind", "window", "ndcg@20", "recall@20", "pointers")
+    columns = ("model", "window", "gate", "ndcg@20", "recall@20", "pointers")
     print_table(columns, [[row[column] for column in columns] for row in rows])
 
 
@@ -34,10 +34,43 @@ def show(model: Annotated[str, typer.Argument(help="NAME@VERSION, NAME for its n
 
 
 @app.command()
+def compare(
+    one: Annotated[str, typer.Argument(help="NAME@VERSION, NAME for its newest, or a pointer.")],
+    other: Annotated[str, typer.Argument(help="The same.")] = "champion",
+    until: Annotated[str, typer.Option(help="Baskets up to this time.")] = "now",
+    json: Json = False,
+) -> None:
+    """Rank the baskets that neither of two versions has seen with both, and tell the difference."""
+    from dataclasses import asdict
+
+    from cli.output import parse_date
+    from runtime.progress import steps
+    from runtime.ray_local import ray_session
+    from storage.settings import Settings
+    from training.compare import compare as on_both
+
+    at, settings = parse_date(until), Settings()
+    assert at is not None
+    with steps(quiet=json) as say, ray_session(settings):
+        found = on_both(one, other, settings, until=at, say=say)
+    if json:
+        difference = found.difference and found.difference.model_dump(mode="json")
+        print_json({**asdict(found), "difference": difference})
+        return
+    metrics = found.measured or found.manifests
+    names = sorted(set(metrics[0]) | set(metrics[1]))
+    title = f"baskets from {found.since:%Y-%m-%d} on" if found.measured else "as measured when each was made"
+    rows = [(name, metrics[0].get(name), metrics[1].get(name)) for name in names]
+    print_table(("metric", *found.references), rows, title=title)
+    typer.echo(str(found.difference) if found.difference else f"not compared on the same baskets: {found.not_measured}")
+
+
+@app.command()
 def promote(
     model: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for its newest version.")],
     pointer: Annotated[str, typer.Option(help="The pointer to move.")] = "champion",
     reason: Annotated[str, typer.Option(help="Why, for the audit trail.")] = "promoted by hand",
+    force: Annotated[bool, typer.Option("--force", help="Also a version that the gate rejected.")] = False,
     json: Json = False,
 ) -> None:
     """Point traffic at a version; services follow within 2 seconds."""
@@ -47,7 +80,7 @@ def promote(
 
     settings = Settings()
     others = pointers(settings)
-    reference = move(settings, model, pointer=pointer, by=_user(), reason=reason)
+    reference = move(settings, model, pointer=pointer, by=_user(), reason=reason, force=force)
     if json:
         print_json({pointer: reference, "new": pointer not in others})
     else:

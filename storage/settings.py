@@ -52,6 +52,16 @@ class Settings(BaseSettings):
         return self.home / "feast"
 
     @property
+    def cache_dir(self) -> Path:
+        """What can be made again from the rest, kept to save time."""
+        return self.home / "cache"
+
+    @property
+    def tune_dir(self) -> Path:
+        """Searches for settings, so that they can be resumed."""
+        return self.home / "tune"
+
+    @property
     def reports_dir(self) -> Path:
         """Written reports."""
         return self.home / "reports"

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import tomli_w
+
+from bespoke.errors import ConfigError
 from bespoke.models.base import ModelConfig
-from bespoke.models.registry import model_of_kind
+from bespoke.models.registry import MODELS, model_of_kind
+from storage.durable import replacing
 from storage.toml import read_toml, validated
 
 
@@ -23,3 +27,22 @@ def load_config(kind: str, path: Path, *, required: bool = False) -> ModelConfig
     if not required and not path.exists():
         return config_class()
     return validated(config_class, read_toml(path), path)
+
+
+def configured_kinds(config_dir: Path) -> tuple[str, ...]:
+    """Return the kinds of model that the folder has settings for.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    stems = {path.stem for path in (config_dir / "models").glob("*.toml")}
+    found = tuple(kind for kind in MODELS if kind in stems)
+    if not found:
+        raise ConfigError(f"{config_dir / 'models'}: no settings of any kind of model; there are {', '.join(MODELS)}")
+    return found
+
+
+def write_config(config: ModelConfig, path: Path) -> None:
+    """Write settings as a file that :func:`load_config` reads."""
+    with replacing(path) as temporary:
+        temporary.write_text(tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))

@@ -19,13 +19,14 @@ from bespoke.events import InteractionType, ItemId, UserId
 from bespoke.models.base import History, Interactions, InteractionWeights
 from bespoke.profiles import RECENT_LIMIT, Recent
 from storage.lake import Lake, interactions_of
+from training.line_cache import LineCache
 
 Result = TypeVar("Result")
 
 READ_TRIES = 10
 READERS = 4
 """How many tasks share the files; more would start processes for longer than they read."""
-COLUMNS = ["user_id", "item_id", "interaction", "quantity", "at_ms"]
+COLUMNS = ["user_id", "item_id", "interaction", "quantity", "price", "at_ms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,29 @@ class Basket:
     items: frozenset[ItemId]
 
 
-def read_interactions(lake: Lake, *, since_ms: int | None, until_ms: int) -> pa.Table:
-    """Return the lines of ``[since_ms, until_ms)`` by event time: columns user_id, item_id, interaction, at_ms.
+def read_interactions(lake: Lake, *, since_ms: int | None, until_ms: int, cache: Path | None = None) -> pa.Table:
+    """Return the lines of ``[since_ms, until_ms)`` by event time: the columns of :data:`COLUMNS`, in order of time.
+
+    Args:
+        lake: to read.
+        since_ms: from when on; None for all time.
+        until_ms: up to, but without, this time.
+        cache: a folder that keeps what was read, so that the next call reads only new files of the lake.
 
     Raises:
         TrainingError: the lake holds no event of that window.
     """
-    blocks = _of_files(lake, lambda files: _read_lines(files, since_ms=since_ms, until_ms=until_ms))
-    filled = [block for block in blocks if block.num_rows]
-    if not filled:
+    if cache is None:
+        read = _of_files(lake, lambda files: pa.concat_tables(_read_lines(files, since_ms=since_ms, until_ms=until_ms)))
+    else:
+        keep = LineCache(cache)
+        everything = _of_files(
+            lake, lambda files: keep.read(files, lambda new: _read_lines(new, since_ms=None, until_ms=None))
+        )
+        read = within(everything, since_ms=since_ms, until_ms=until_ms)
+    if not read.num_rows:
         raise TrainingError("the window holds no interactions; widen it, or choose another cut with --until")
-    return pa.concat_tables(filled).sort_by(
-        [("at_ms", "ascending"), ("user_id", "ascending"), ("item_id", "ascending")]
-    )
+    return read.sort_by([("at_ms", "ascending"), ("user_id", "ascending"), ("item_id", "ascending")])
 
 
 def require_recent(lake: Lake, *, since_ms: int) -> None:
@@ -87,7 +98,7 @@ def _last_ms(path: Path) -> int:
     return max((one.statistics.max for one in columns if one.path_in_schema == "at_ms"), default=0)
 
 
-def _read_lines(files: Sequence[Path], *, since_ms: int | None, until_ms: int) -> list[pa.Table]:
+def _read_lines(files: Sequence[Path], *, since_ms: int | None, until_ms: int | None) -> list[pa.Table]:
     # Ray Data's own Parquet reader takes a task per file to look at it; a day's file is too small for that.
     shares = [{"paths": [str(path) for path in files[n::READERS]]} for n in range(min(READERS, len(files)))]
 

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ from bespoke.clock import to_ms
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
 from bespoke.models import metrics
-from bespoke.models.base import History, Model
+from bespoke.models.base import FloatArray, History, Model
 from bespoke.models.index import top_k
 from storage.lake import Lake
 from storage.settings import Settings
@@ -20,6 +22,8 @@ from training.dataset import Basket, baskets, histories, read_interactions, requ
 from training.fit import FitRequest, fit_remotely
 
 BATCH = 256
+MAX_BASKETS = 20_000
+"""More would take longer and hardly narrow an interval."""
 Say = Callable[[str], None]
 Metrics = dict[str, float]
 
@@ -35,10 +39,23 @@ def rank(model: Model, people: Iterable[History], *, k: int) -> dict[UserId | No
     return ranked
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model showed for baskets that it had not seen."""
+
+    people: tuple[UserId, ...]
+    """Whose basket each one is, [B]."""
+    values: Mapping[str, FloatArray]
+    """Each ranking metric of each basket, [B]."""
+    means: Metrics
+    """Of those, and what share of its items the model shows and how new the lists are."""
+    ranked: Mapping[UserId | None, list[ItemId]]
+
+
 def measure(
     model: Model, taken: Sequence[Basket], known: Mapping[UserId, History], *, at_ms: int, lengths: Sequence[int]
-) -> Metrics:
-    """Return the mean of each metric over baskets, what share of its items the model shows, and how new the lists are.
+) -> Measured:
+    """Rank the items for everybody who took something, and hold the lists against what they took.
 
     Args:
         model: trained on nothing past ``at_ms``.
@@ -50,13 +67,14 @@ def measure(
     people = {one.user_id: known.get(one.user_id, History(one.user_id, (), at_ms)) for one in taken}
     ranked = rank(model, people.values(), k=max(lengths))
     each = [metrics.evaluate(ranked[one.user_id], one.items, ks=lengths) for one in taken]
-    means = {name: float(np.mean([values[name] for values in each])) for name in each[0]}
+    values = {name: np.array([value[name] for value in each], dtype=np.float32) for name in each[0]}
+    means = {name: float(value.mean(dtype=np.float64)) for name, value in values.items()}
     items = len(model.vocabulary)
     popularity = Counter(line.item_id for history in known.values() for line in history.recent)
     for k in lengths:
         means[f"coverage@{k}"] = metrics.coverage(ranked.values(), items=items, k=k)
         means[f"novelty@{k}"] = metrics.novelty(ranked.values(), popularity=popularity, k=k)
-    return means
+    return Measured(tuple(one.user_id for one in taken), values, means, ranked)
 
 
 def evaluate_kinds(
@@ -93,7 +111,8 @@ def evaluate_kinds(
     for kind, config in configs.items():
         say(f"{kind}: training up to {until - held_out:%Y-%m-%d}, ranking {len(taken):,} baskets")
         request = FitRequest(kind, config, at_ms, round(window.total_seconds() * 1000))
-        measured[kind] = measure(fit_remotely(table, request), taken, known, at_ms=at_ms, lengths=lengths)
+        model = fit_remotely(table, request).model
+        measured[kind] = measure(model, taken, known, at_ms=at_ms, lengths=lengths).means
     return measured
 
 
@@ -108,4 +127,10 @@ def held_out_baskets(table: pa.Table, *, at_ms: int, until: datetime) -> tuple[l
     if not taken or not known:
         lacking = "no baskets to rank in" if not taken else "nothing to learn from before"
         raise TrainingError(f"there is {lacking} the held-out days before {until:%Y-%m-%d}; choose another --until")
-    return taken, known
+    return sampled(taken, at_most=MAX_BASKETS), known
+
+
+def sampled(taken: Sequence[Basket], *, at_most: int) -> list[Basket]:
+    """Return the baskets of some people, the same ones every time: about ``at_most``, or all where there are fewer."""
+    share = at_most / max(len(taken), 1)
+    return [one for one in taken if share >= 1 or crc32(one.user_id.encode()) < share * 2**32]

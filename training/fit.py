@@ -1,14 +1,15 @@
 """Fitting: a model of any kind as of a cut, in a Ray task. Nothing at or past the cut is seen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import ray
 import ray.exceptions
 
+from bespoke.catalog import Catalog
 from bespoke.clock import DAY_MS
-from bespoke.errors import BespokeError
-from bespoke.models.base import History, Interactions, Model, ModelConfig
+from bespoke.errors import BespokeError, TrainingError
+from bespoke.models.base import History, Model, ModelConfig, OnEpoch
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.registry import model_of_kind
 from training.dataset import baskets, histories, to_interactions, within
@@ -28,9 +29,22 @@ class FitRequest:
     window_ms: int
     """How far before the cut training looks."""
     seed: int = 0
+    catalog: Catalog = field(default_factory=dict)
+    """What was known of items at the cut."""
+    start: Model | None = None
+    """An earlier model to begin from."""
 
 
-def fit_remotely(table: pa.Table, request: FitRequest) -> Model:
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A model, and how its training went."""
+
+    model: Model
+    curve: tuple[float, ...] = field(default=())
+    """The loss after each epoch, for kinds that have epochs."""
+
+
+def fit_remotely(table: pa.Table, request: FitRequest) -> Fitted:
     """Fit in a Ray task; ``table`` holds lines in the order of time, and what lies past the cut never gets there.
 
     Raises:
@@ -38,7 +52,7 @@ def fit_remotely(table: pa.Table, request: FitRequest) -> Model:
     """
     past = within(table, since_ms=None, until_ms=request.at_ms)
     try:
-        fitted: Model = ray.get(ray.remote(fit).remote(past, request))
+        fitted: Fitted = ray.get(ray.remote(_fit_with_curve).remote(past, request))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, BespokeError):
             raise error.cause from None
@@ -46,18 +60,38 @@ def fit_remotely(table: pa.Table, request: FitRequest) -> Model:
     return fitted
 
 
-def fit(table: pa.Table, request: FitRequest) -> Model:
+def _fit_with_curve(table: pa.Table, request: FitRequest) -> Fitted:
+    curve: list[float] = []
+    model = fit(table, request, on_epoch=lambda epoch: curve.append(epoch.loss))
+    return Fitted(model, tuple(curve))
+
+
+def fit(table: pa.Table, request: FitRequest, *, on_epoch: OnEpoch | None = None) -> Model:
     """Return the model of ``request``, trained on the window that ends at its cut.
 
     Raises:
         TrainingError: the window holds nothing to learn from.
     """
-    interactions = _window(table, request, at_ms=request.at_ms)
-    model = model_of_kind(request.kind).fit(interactions, config=request.config, at_ms=request.at_ms, seed=request.seed)
+    model = _fit(table, request, at_ms=request.at_ms, on_epoch=on_epoch)
     if not isinstance(model, Blend):
         return model
     earlier = _blend_before_validation(table, request, model.config)
     return model if earlier is None else model.with_weights(earlier.weights_S)
+
+
+def _fit(table: pa.Table, request: FitRequest, *, at_ms: int, on_epoch: OnEpoch | None = None) -> Model:
+    lines = within(table, since_ms=at_ms - request.window_ms, until_ms=at_ms)
+    interactions = to_interactions(lines, weights=request.config.interaction_weights)
+    family = model_of_kind(request.kind)
+    return family.fit(
+        interactions,
+        config=request.config,
+        at_ms=at_ms,
+        seed=request.seed,
+        catalog=request.catalog,
+        start=request.start,
+        on_epoch=on_epoch,
+    )
 
 
 def _blend_before_validation(table: pa.Table, request: FitRequest, config: BlendConfig) -> Blend | None:
@@ -66,15 +100,16 @@ def _blend_before_validation(table: pa.Table, request: FitRequest, config: Blend
     None where the data does not reach back that far, or nothing happened in those days.
     """
     at_ms = request.at_ms - VALIDATION_MS
-    interactions = _window(table, request, at_ms=at_ms)
+    lines = within(table, since_ms=at_ms - request.window_ms, until_ms=at_ms)
     followed = baskets(within(table, since_ms=at_ms, until_ms=request.at_ms))
-    if not len(interactions) or not followed:
+    if not lines.num_rows or not followed:
         return None
     known = histories(table, at_ms=at_ms)
     cases = [(known.get(one.user_id, History(one.user_id, (), at_ms)), one.items) for one in followed]
-    return Blend.fit(interactions, config=config, at_ms=at_ms, seed=request.seed).with_learned_weights(cases)
-
-
-def _window(table: pa.Table, request: FitRequest, *, at_ms: int) -> Interactions:
-    lines = within(table, since_ms=at_ms - request.window_ms, until_ms=at_ms)
-    return to_interactions(lines, weights=request.config.interaction_weights)
+    try:
+        earlier = _fit(table, request, at_ms=at_ms)
+    except TrainingError:
+        # Lines there are, but none that counts.
+        return None
+    assert isinstance(earlier, Blend)
+    return earlier.with_learned_weights(cases)

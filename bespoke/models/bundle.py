@@ -2,19 +2,25 @@
 
 manifest.json        what it is, what it was trained on, and the SHA-256 of every other file
 model.safetensors    the arrays
+reference.parquet    features at training time, to compare later ones with (optional)
+
+and of a recommender, also
+
 vocabulary.json      item ids and user ids, by row
 popular.json         the most popular item ids, best first: what is left when all else fails
 items.parquet        item metadata
-reference.parquet    features at training time, to compare later ones with (optional)
+
+Whatever else is bundled is sealed with :func:`seal` and checked with :func:`checked_manifest`.
 """
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 import orjson
 import pyarrow as pa
@@ -26,8 +32,9 @@ from bespoke.errors import BespokeError, BundleError, shown
 from bespoke.events import ItemId, UserId
 from bespoke.models.base import Model, Vocabulary
 from bespoke.models.index import top_k
-from bespoke.models.registry import model_of_kind
+from bespoke.models.registry import MODELS, model_of_kind
 from bespoke.models.tensors import map_arrays, write_arrays
+from bespoke.models.verdict import Verdict
 
 FORMAT: Literal[1] = 1
 POPULAR_ITEMS = 1_000
@@ -39,7 +46,7 @@ POPULAR = "popular.json"
 ITEMS = "items.parquet"
 REFERENCE = "reference.parquet"
 REQUIRED = frozenset({ARRAYS, VOCABULARY, POPULAR, ITEMS})
-KNOWN = REQUIRED | {REFERENCE}
+"""What the bundle of a recommender holds."""
 
 LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "pyarrow")
 ITEM_SCHEMA = pa.schema(
@@ -77,8 +84,13 @@ class Manifest(BaseModel):
     fingerprint: str
     """Digest of the training data."""
     config: dict[str, Any]
+    seed: int
     feature_service: str | None
     metrics: dict[str, FiniteFloat]
+    measured: Window | None = None
+    """What the model saw that ``metrics`` were measured on: of the same config, up to an earlier cut."""
+    gate: Verdict | None = None
+    """None: made without a gate."""
     parent: str | None
     """The version that this one started from."""
     git_revision: str | None
@@ -86,6 +98,23 @@ class Manifest(BaseModel):
     libraries: dict[str, str]
     files: dict[str, str]
     """SHA-256 of every other file, by name."""
+
+
+class Origin(TypedDict):
+    """Where a model comes from: the part of a manifest that is known before its files are written."""
+
+    name: str
+    version: str
+    window: Window
+    fingerprint: str
+    metrics: Mapping[str, float]
+    measured: NotRequired[Window | None]
+    gate: NotRequired[Verdict | None]
+    seed: int
+    feature_service: str | None
+    parent: str | None
+    git_revision: str | None
+    created_at: AwareDatetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,65 +130,65 @@ class Bundle:
 
 
 def write_bundle(
-    folder: Path,
-    model: Model,
-    *,
-    name: str,
-    version: str,
-    window: Window,
-    fingerprint: str,
-    metrics: Mapping[str, float],
-    feature_service: str | None,
-    parent: str | None,
-    git_revision: str | None,
-    created_at: AwareDatetime,
-    items: Sequence[Item],
-    reference: pa.Table | None = None,
+    folder: Path, model: Model, *, items: Sequence[Item], reference: pa.Table | None = None, **origin: Unpack[Origin]
 ) -> Manifest:
     """Write ``model`` into ``folder``, which exists and is empty; the manifest comes last.
 
     Raises:
         BundleError: the folder is not empty, or an array or a metric is not finite.
     """
-    if any(folder.iterdir()):
-        raise BundleError(f"folder {folder} is not empty; a bundle is written once")
+    require_empty(folder)
     write_arrays(folder / ARRAYS, model.arrays())
     _write_json(folder / VOCABULARY, {"items": model.vocabulary.ids, "users": model.users.ids})
     _write_json(folder / POPULAR, [model.vocabulary.ids[row] for row in top_k(model.popularity_I, k=POPULAR_ITEMS)])
     pq.write_table(_item_table(items), folder / ITEMS)
     if reference is not None:
         pq.write_table(reference, folder / REFERENCE)
+    return seal(folder, kind=model.kind, config=model.config, **origin)
+
+
+def require_empty(folder: Path) -> None:
+    """Raise BundleError where ``folder`` holds anything."""
+    if any(folder.iterdir()):
+        raise BundleError(f"folder {folder} is not empty; a bundle is written once")
+
+
+def seal(
+    folder: Path,
+    *,
+    kind: str,
+    config: BaseModel,
+    libraries: Collection[str] = LIBRARIES,
+    **origin: Unpack[Origin],
+) -> Manifest:
+    """Write the manifest of the files in ``folder``, whatever they are: the last step of writing a bundle.
+
+    Raises:
+        BundleError: a metric is not finite.
+    """
     try:
         manifest = Manifest(
-            name=name,
-            version=version,
-            kind=model.kind,
-            window=window,
-            fingerprint=fingerprint,
-            config=model.config.model_dump(mode="json"),
-            feature_service=feature_service,
-            metrics=dict(metrics),
-            parent=parent,
-            git_revision=git_revision,
-            created_at=created_at,
-            libraries={"python": platform.python_version()} | {name: library_version(name) for name in LIBRARIES},
+            **{**origin, "metrics": dict(origin["metrics"])},
+            kind=kind,
+            config=config.model_dump(mode="json"),
+            libraries={"python": platform.python_version()} | {name: library_version(name) for name in libraries},
             files={path.name: _digest(path) for path in sorted(folder.iterdir())},
         )
     except ValueError as error:
-        raise BundleError(f"bundle {name}@{version}: {error}") from None
+        raise BundleError(f"bundle {origin['name']}@{origin['version']}: {error}") from None
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
     return manifest
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle; its arrays stay on disk, memory-mapped.
+    """Read the bundle of a recommender; its arrays stay on disk, memory-mapped.
 
     Raises:
-        BundleError: a file is missing, altered, unknown or unreadable, or its content does not fit.
+        BundleError: a file is missing, altered, unknown or unreadable, its content does not fit, or it is of something
+            that recommends nothing.
     """
-    try:
-        manifest = read_manifest(folder)
-        _check_files(folder, manifest)
+    with reading(folder):
+        manifest = checked_manifest(folder, kinds=MODELS, required=REQUIRED)
         return Bundle(
             folder=folder,
             manifest=manifest,
@@ -167,10 +196,42 @@ def read_bundle(folder: Path) -> Bundle:
             popular=Vocabulary(_ids(orjson.loads((folder / POPULAR).read_bytes()))).ids,
             items={item.item_id: item for item in _read_items(folder / ITEMS)},
         )
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turn whatever an unfit file raises into a BundleError that names ``folder``."""
+    try:
+        yield
     except BundleError as error:
         raise BundleError(f"bundle {folder}: {error}") from error
     except (BespokeError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise BundleError(f"bundle {folder} cannot be read: {error}") from error
+
+
+def checked_manifest(
+    folder: Path,
+    *,
+    kinds: Collection[str],
+    required: frozenset[str],
+    optional: frozenset[str] = frozenset({REFERENCE}),
+) -> Manifest:
+    """Return the manifest of a bundle whose files are those expected, and as they were written.
+
+    Args:
+        folder: the bundle.
+        kinds: those that are expected.
+        required: the files that such a bundle holds.
+        optional: those that it may hold.
+
+    Raises:
+        BundleError: it is of another kind, or a file is missing, altered, unknown or no plain file.
+    """
+    manifest = read_manifest(folder)
+    if manifest.kind not in kinds:
+        raise BundleError(f"it is of kind {shown(manifest.kind)}, expected {' or '.join(kinds)}")
+    _check_files(folder, manifest, required=required, optional=optional)
+    return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -198,10 +259,10 @@ def _read_model(folder: Path, manifest: Manifest) -> Model:
     )
 
 
-def _check_files(folder: Path, manifest: Manifest) -> None:
+def _check_files(folder: Path, manifest: Manifest, *, required: frozenset[str], optional: frozenset[str]) -> None:
     named, found = set(manifest.files), {path.name for path in folder.iterdir()} - {MANIFEST}
-    if not REQUIRED <= named <= KNOWN:
-        raise BundleError(f"the manifest names the files {shown(sorted(named))}, expected {shown(sorted(REQUIRED))}")
+    if not required <= named <= required | optional:
+        raise BundleError(f"the manifest names the files {shown(sorted(named))}, expected {shown(sorted(required))}")
     if found != named:
         raise BundleError(f"missing files: {sorted(named - found)}, files that do not belong: {sorted(found - named)}")
     for name, expected in manifest.files.items():

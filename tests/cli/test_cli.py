@@ -10,8 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bespoke.errors import BespokeError
+from bespoke.models.base import Interactions
+from bespoke.models.bundle import Window
+from bespoke.models.popularity import Popularity
+from bespoke.models.verdict import Verdict
 from cli.main import app
 from storage.bundles import BundleStore
+from training.publish import About, publish
 
 BESPOKE = Path(sys.executable).parent / "bespoke"
 
@@ -103,12 +108,36 @@ def test_a_catalog_alone_is_something_and_comes_in_twice_only_when_asked_to(tmp_
 
 
 def test_a_new_pointer_is_said_to_be_new(home: Path) -> None:
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    version = BundleStore(home / "bundles").publish("als", lambda folder: (folder / "manifest.json").touch(), at=at)
-    assert orjson.loads(run("models", "promote", f"als@{version}", "--json")[1])["new"]
-    assert not orjson.loads(run("models", "promote", f"als@{version}", "--json")[1])["new"]
-    output = run("models", "promote", f"als@{version}", "--pointer", "champoin")[1]
+    reference = published(home, Verdict(passed=True))
+    assert orjson.loads(run("models", "promote", reference, "--json")[1])["new"]
+    assert not orjson.loads(run("models", "promote", reference, "--json")[1])["new"]
+    output = run("models", "promote", reference, "--pointer", "champoin")[1]
     assert "champoin is a new pointer; there were: champion" in output
+
+
+def test_a_rejected_version_is_promoted_only_by_force(home: Path) -> None:
+    reference = published(home, Verdict(passed=False, reasons=("worse than tea leaves",)))
+    code, output = run("models", "promote", reference)
+    assert code == 1 and "worse than tea leaves" in output and "--force" in output
+    assert run("models", "promote", reference, "--force")[0] == 0
+    code, output = run("models", "promote", "popularity")
+    assert code == 1 and "every version of popularity was rejected" in output
+
+
+def published(home: Path, verdict: Verdict) -> str:
+    """Publish a small model with this verdict."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    model = Popularity.fit(Interactions.from_columns(["u"], ["i"], [0], [1.0]), at_ms=1)
+    about = About(Window(since=at, until=at), "", None, {})
+    return publish(
+        model, about, BundleStore(home / "bundles"), metrics={}, measured=None, gate=verdict, parent=None, seed=0
+    )
+
+
+def test_training_needs_a_kind_or_all() -> None:
+    for arguments in ((), ("als", "--all")):
+        code, output = run("train", *arguments)
+        assert code == 2 and "--all" in output
 
 
 def test_settings_that_do_not_exist_are_told_before_anything_starts() -> None:

@@ -35,6 +35,7 @@ DETAILS: dict[str, Any] = {
     "window": Window(since=datetime(2026, 1, 1, tzinfo=UTC), until=DAY),
     "fingerprint": "f00d",
     "metrics": {"ndcg@20": 0.25},
+    "seed": 0,
     "feature_service": "als",
     "parent": None,
     "git_revision": "abc",
