@@ -1,11 +1,15 @@
-"""Commands that train and measure models."""
+"""Commands that train models and search for settings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import parse_date, parse_days, print_json, print_table, say_if_new
+from cli.output import parse_date, parse_days, print_json, print_table
+
+if TYPE_CHECKING:
+    from runtime.train import TrainingDone
+    from storage.settings import Settings
 
 Until = Annotated[str, typer.Option(help="The cut: nothing from this time on is seen.")]
 Window = Annotated[str, typer.Option(help="How far back training looks, such as 30d.")]
@@ -15,93 +19,102 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of t
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(train)
-    app.command()(evaluate)
+    app.command()(tune)
 
 
 def train(
-    models: Annotated[list[str], typer.Argument(help="als, blend, buy_again or popularity; several at once.")],
+    models: Annotated[list[str] | None, typer.Argument(help="Kinds of model, such as: als blend.")] = None,
     until: Until = "now",
     window: Window = "30d",
+    every: Annotated[bool, typer.Option("--all", help="Every kind that config/models/ has settings for.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings; config/models/MODEL.toml by default.")] = None,
     promote: Annotated[str | None, typer.Option(help="Point this at the new version, such as champion.")] = None,
+    incremental: Annotated[bool, typer.Option("--incremental", help="Begin from each kind's last version.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Let serve also what the gate would not.")] = False,
+    report: Annotated[bool, typer.Option(help="Write an HTML report.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds and data give equal models.")] = 0,
     json: Json = False,
 ) -> None:
-    """Train on the window before the cut, measure on its last week, train anew up to the cut, and publish."""
-    from runtime.progress import steps
-    from runtime.ray_local import ray_session
+    """Train, measure on the last week, pass the gate, train anew up to the cut, and publish.
+
+    A version that the gate rejects is kept with the reasons, and no pointer moves to it. Exit status 1: some kind
+    failed; 3: --promote was asked for, and the gate rejected the version.
+    """
+    from runtime.train import train_with_report
     from storage.settings import Settings
-    from training.registry import pointers
-    from training.registry import promote as move
-    from training.train import TrainRequest, check, train_and_publish
+    from training.train import TrainRequest
 
-    at = parse_date(until)
+    at, settings = parse_date(until), Settings()
     assert at is not None
-    if promote is not None and len(models) != 1:
+    kinds = _kinds(models or [], every=every, settings=settings)
+    if promote is not None and len(kinds) != 1:
         raise typer.BadParameter("--promote points at one model; train the others in a command of their own")
-    request, settings = TrainRequest(tuple(models), at, parse_days(window), config, seed), Settings()
-    check(request, settings)
-    with steps(quiet=json) as say, ray_session(settings):
-        result = train_and_publish(request, settings, say=say)
-    references, others = list(result.references.values()), pointers(settings)
-    if promote is not None:
-        move(settings, references[0], pointer=promote, by="bespoke train", reason="--promote")
+    request = TrainRequest(kinds, at, parse_days(window), config, seed, incremental, force)
+    done = train_with_report(request, settings, promote=promote, report=report, quiet=json)
     if json:
-        print_json({"models": references, "metrics": result.metrics, "seconds": result.seconds})
-        return
-    if result.metrics:
-        _print_metrics(result.metrics, title="the last week before the cut, trained on what was before it")
-    if promote is not None:
-        say_if_new(promote, others)
+        print_json(done.as_json())
+    else:
+        _print(done)
+    raise typer.Exit(done.exit_status)
 
 
-def evaluate(
-    models: Annotated[list[str], typer.Argument(help="Kinds to compare, such as: als buy_again popularity.")],
+def tune(
+    model: Annotated[str, typer.Argument(help="The kind of model, such as als.")],
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="How many settings to try.")] = 20,
     until: Until = "now",
     window: Window = "30d",
-    days: Annotated[int, typer.Option(min=1, help="Baskets of this many days before the cut are ranked.")] = 7,
-    k: Annotated[str, typer.Option(help="Lengths of the lists, such as 10,20.")] = "20",
+    cuts: Annotated[int, typer.Option(min=1, max=52, help="On how many weeks settings have to do well.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds and data give equal searches.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search that was interrupted.")] = False,
     json: Json = False,
 ) -> None:
-    """Rank the last baskets before the cut with models that have not seen them."""
-    from datetime import timedelta
+    """Search for settings on the weeks before the last one, in the space of config/models/MODEL-search.toml.
+
+    The last week before the cut stays unseen: `bespoke train` measures on it.
+    """
+    from dataclasses import asdict
 
     from runtime.progress import steps
     from runtime.ray_local import ray_session
     from storage.settings import Settings
-    from training.evaluate import evaluate_kinds
+    from training.tune import TuneRequest, search
 
-    at = parse_date(until)
+    at, settings = parse_date(until), Settings()
     assert at is not None
-    lengths, looked_at, settings = _lengths(k), parse_days(window), Settings()
+    request = TuneRequest(model, at, parse_days(window), trials, cuts, seed, resume)
     with steps(quiet=json) as say, ray_session(settings):
-        metrics = evaluate_kinds(
-            models,
-            settings,
-            until=at,
-            window=looked_at,
-            held_out=timedelta(days=days),
-            lengths=lengths,
-            say=say,
-        )
+        tuned = search(request, settings, say=say)
     if json:
-        print_json({"metrics": metrics})
-    else:
-        _print_metrics(metrics, title=f"baskets of the {days} days before {at:%Y-%m-%d}")
+        tried = [asdict(one) for one in tuned.trials]
+        print_json({"config": tuned.config.model_dump(mode="json"), "trials": tried, "path": str(tuned.path)})
+        return
+    names = list(tuned.best.values)
+    rows = [(one.score, one.cuts, *(one.values.get(name) for name in names)) for one in tuned.trials[:10]]
+    print_table(("ndcg@20", "weeks", *names), rows, title="the best settings")
+    if tuned.current is not None:
+        typer.echo(f"the settings as they are: {tuned.current.score:.4f}")
+    typer.echo(f"train with the best ones: bespoke train {model} --config {tuned.path}")
 
 
-def _print_metrics(metrics: dict[str, dict[str, float]], *, title: str) -> None:
-    names = sorted({name for values in metrics.values() for name in values})
-    print_table(
-        ("model", *names), [(kind, *(values.get(n) for n in names)) for kind, values in metrics.items()], title=title
-    )
+def _kinds(models: list[str], *, every: bool, settings: "Settings") -> tuple[str, ...]:
+    from training.configs import configured_kinds
+
+    if every == bool(models):
+        raise typer.BadParameter("name the kinds to train, or say --all")
+    return configured_kinds(settings.config_dir) if every else tuple(dict.fromkeys(models))
 
 
-def _lengths(text: str) -> tuple[int, ...]:
-    try:
-        lengths = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        lengths = ()
-    if not lengths or min(lengths) < 1 or max(lengths) > 1000:
-        raise typer.BadParameter(f"--k {text!r}: write whole numbers from 1 to 1000, such as 10,20")
-    return lengths
+def _print(done: "TrainingDone") -> None:
+    measured = done.trained.metrics
+    if measured:
+        names = sorted({name for values in measured.values() for name in values})
+        rows = [(kind, *(values.get(name) for name in names)) for kind, values in measured.items()]
+        print_table(("model", *names), rows, title="the last week before the cut, trained on what was before it")
+    for kind, outcome in done.trained.outcomes.items():
+        typer.echo(f"{kind}: {outcome.verdict.state}, {outcome.reference}")
+        for reason in outcome.verdict.reasons:
+            typer.echo(f"  {reason}")
+    for kind, error in done.trained.errors.items():
+        typer.echo(f"{kind}: failed: {error}")
+    for line in done.notes:
+        typer.echo(line)

@@ -10,6 +10,7 @@ from bespoke.models.registry import MODELS, model_of_kind
 from ingestion.mapping import load_mapping
 from storage.toml import read_text
 from training.configs import load_config
+from training.search_space import SUFFIX, load_space
 
 KNOWN = ("experiments.toml", "models", "sources")
 
@@ -19,7 +20,7 @@ def validate_config(config_dir: Path) -> list[str]:
     if not config_dir.is_dir():
         return _missing(config_dir)
     checks: list[Callable[[], object]] = [
-        partial(load_config, path.stem, path) for path in sorted((config_dir / "models").glob("*.toml"))
+        partial(_check_model, path) for path in sorted((config_dir / "models").glob("*.toml"))
     ]
     checks += [partial(load_mapping, path) for path in sorted((config_dir / "sources").glob("*.toml"))]
     return [*_problems([*checks, partial(_check_experiments, config_dir)]), *_strays(config_dir)]
@@ -39,6 +40,13 @@ def start_problems(config_dir: Path) -> list[str]:
 
 def _missing(config_dir: Path) -> list[str]:
     return [f"{config_dir}: no such folder; set BESPOKE_CONFIG_DIR or run from the project's folder"]
+
+
+def _check_model(path: Path) -> None:
+    if path.stem.endswith(SUFFIX):
+        load_space(path.stem.removesuffix(SUFFIX), path)
+    else:
+        load_config(path.stem, path)
 
 
 def _check_experiments(config_dir: Path) -> None:
