@@ -100,7 +100,7 @@ def running(settings: Settings) -> Iterator[Caller]:
     with Installation(settings) as installation:
         installation.start_ray()
         pointers = {"blend": "champion", "buy_again": "challenger", "popularity": "popular"}
-        request = TrainRequest(tuple(pointers), UNTIL, timedelta(days=30))
+        request = TrainRequest(tuple(pointers), UNTIL, timedelta(days=30), force=True)
         for kind, reference in train_and_publish(request, settings, say=lambda _: None).references.items():
             promote(settings, reference, pointer=pointers[kind], by="benchmark", reason="set-up")
         with ControlStore(settings.control_url) as control:

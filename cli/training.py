@@ -23,7 +23,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    models: Annotated[list[str] | None, typer.Argument(help="Kinds of model, such as: als blend.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Kinds, such as: als blend; auto; names of config/scores/.")
+    ] = None,
     until: Until = "now",
     window: Window = "30d",
     every: Annotated[bool, typer.Option("--all", help="Every kind that config/models/ has settings for.")] = False,
@@ -36,6 +38,8 @@ def train(
     json: Json = False,
 ) -> None:
     """Train, measure on the last week, pass the gate, train anew up to the cut, and publish.
+
+    `auto` is the kind that suits the data and did best on the week before the last one.
 
     A version that the gate rejects is kept with the reasons, and no pointer moves to it. Exit status 1: some kind
     failed; 3: --promote was asked for, and the gate rejected the version.
@@ -98,23 +102,30 @@ def tune(
 
 def _kinds(models: list[str], *, every: bool, settings: "Settings") -> tuple[str, ...]:
     from training.configs import configured_kinds
+    from training.propensity import score_paths
 
     if every == bool(models):
         raise typer.BadParameter("name the kinds to train, or say --all")
-    return configured_kinds(settings.config_dir) if every else tuple(dict.fromkeys(models))
+    if not every:
+        return tuple(dict.fromkeys(models))
+    return *configured_kinds(settings.config_dir), *(path.stem for path in score_paths(settings.config_dir))
 
 
 def _print(done: "TrainingDone") -> None:
-    measured = done.trained.metrics
+    from training.propensity import summary
+
+    measured = {} if done.trained is None else done.trained.metrics
     if measured:
         names = sorted({name for values in measured.values() for name in values})
         rows = [(kind, *(values.get(name) for name in names)) for kind, values in measured.items()]
         print_table(("model", *names), rows, title="the last week before the cut, trained on what was before it")
-    for kind, outcome in done.trained.outcomes.items():
-        typer.echo(f"{kind}: {outcome.verdict.state}, {outcome.reference}")
-        for reason in outcome.verdict.reasons:
+    for name, verdict in done.verdicts.items():
+        typer.echo(f"{name}: {verdict.state}, {done.references[name]}")
+        for reason in verdict.reasons:
             typer.echo(f"  {reason}")
-    for kind, error in done.trained.errors.items():
-        typer.echo(f"{kind}: failed: {error}")
+    for name, values in ({} if done.scores is None else done.scores.metrics).items():
+        typer.echo(f"{name}: {summary(values)}")
+    for name, error in ({} if done.trained is None else done.trained.errors).items():
+        typer.echo(f"{name}: failed: {error}")
     for line in done.notes:
         typer.echo(line)

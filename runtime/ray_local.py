@@ -18,9 +18,13 @@ def logical_cpus() -> int:
 
 @contextmanager
 def ray_session(settings: Settings) -> Iterator[None]:
-    """Connect to Ray for the time of a command."""
+    """Connect to Ray for the time of a command; where this process is connected already, that stays."""
     quiet_ray()
     import ray
+
+    if ray.is_initialized():
+        yield
+        return
 
     from runtime.state import read_state
 

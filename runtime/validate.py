@@ -10,9 +10,10 @@ from bespoke.models.registry import MODELS, model_of_kind
 from ingestion.mapping import load_mapping
 from storage.toml import read_text
 from training.configs import load_config
+from training.propensity import load_score, score_paths
 from training.search_space import SUFFIX, load_space
 
-KNOWN = ("experiments.toml", "models", "sources")
+KNOWN = ("experiments.toml", "models", "scores", "sources")
 
 
 def validate_config(config_dir: Path) -> list[str]:
@@ -22,6 +23,7 @@ def validate_config(config_dir: Path) -> list[str]:
     checks: list[Callable[[], object]] = [
         partial(_check_model, path) for path in sorted((config_dir / "models").glob("*.toml"))
     ]
+    checks += [partial(load_score, path) for path in score_paths(config_dir)]
     checks += [partial(load_mapping, path) for path in sorted((config_dir / "sources").glob("*.toml"))]
     return [*_problems([*checks, partial(_check_experiments, config_dir)]), *_strays(config_dir)]
 
@@ -62,9 +64,9 @@ def _check_experiments(config_dir: Path) -> None:
 
 def _strays(config_dir: Path) -> list[str]:
     here = [path for path in sorted(config_dir.iterdir()) if path.name not in KNOWN]
-    inside = [path for room in ("models", "sources") for path in sorted((config_dir / room).glob("*"))]
+    inside = [path for room in ("models", "scores", "sources") for path in sorted((config_dir / room).glob("*"))]
     strays = [*here, *(path for path in inside if path.suffix != ".toml")]
-    holds = f"{config_dir} holds {', '.join(KNOWN)}, and the two folders hold TOML files"
+    holds = f"{config_dir} holds {', '.join(KNOWN)}, and its folders hold TOML files"
     return [f"{path}: nothing reads this; {holds}" for path in strays if not path.name.startswith(".")]
 
 

@@ -127,12 +127,13 @@ def _of_files(lake: Lake, read: Callable[[list[Path]], Result]) -> Result:
     raise Unavailable(f"{lake.root}: files kept vanishing while they were read; try again")
 
 
-def within(table: pa.Table, *, since_ms: int | None, until_ms: int) -> pa.Table:
-    """Return the lines of ``[since_ms, until_ms)``."""
-    inside = pc.less(table["at_ms"], until_ms)
+def within(table: pa.Table, *, since_ms: int | None, until_ms: int | None) -> pa.Table:
+    """Return the lines of ``[since_ms, until_ms)``; None for no bound."""
+    if until_ms is not None:
+        table = table.filter(pc.less(table["at_ms"], until_ms))
     if since_ms is not None:
-        inside = pc.and_(inside, pc.greater_equal(table["at_ms"], since_ms))
-    return table.filter(inside)
+        table = table.filter(pc.greater_equal(table["at_ms"], since_ms))
+    return table
 
 
 def to_interactions(table: pa.Table, *, weights: InteractionWeights) -> Interactions:

@@ -1,6 +1,9 @@
 """Fitting: a model of any kind as of a cut, in a Ray task. Nothing at or past the cut is seen."""
 
+import shutil
 from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
 
 import pyarrow as pa
 import ray
@@ -12,7 +15,9 @@ from bespoke.errors import BespokeError, TrainingError
 from bespoke.models.base import History, Model, ModelConfig, OnEpoch
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.registry import model_of_kind
-from training.dataset import baskets, histories, to_interactions, within
+from bespoke.models.two_tower import TwoTower
+from bespoke.models.two_tower_config import TwoTowerConfig
+from training.dataset import baskets, fingerprint, histories, to_interactions, within
 
 VALIDATION_MS = 7 * DAY_MS
 """How long before the cut the baskets begin on which a blend learns its weights."""
@@ -33,6 +38,8 @@ class FitRequest:
     """What was known of items at the cut."""
     start: Model | None = None
     """An earlier model to begin from."""
+    checkpoints: Path | None = None
+    """Where a kind that trains for long keeps how far it got, so that it survives killed workers; None for nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +52,16 @@ class Fitted:
 
 
 def fit_remotely(table: pa.Table, request: FitRequest) -> Fitted:
-    """Fit in a Ray task; ``table`` holds lines in the order of time, and what lies past the cut never gets there.
+    """Fit on Ray; ``table`` holds lines in the order of time, and what lies past the cut never gets there.
+
+    Networks train in worker processes of their own, with checkpoints; everything else in one task.
 
     Raises:
         TrainingError: the window holds nothing to learn from.
     """
     past = within(table, since_ms=None, until_ms=request.at_ms)
+    if request.kind == TwoTower.kind and request.checkpoints is not None:
+        return Fitted(_fit_with_workers(past, request, request.checkpoints))
     try:
         fitted: Fitted = ray.get(ray.remote(_fit_with_curve).remote(past, request))
     except ray.exceptions.RayTaskError as error:
@@ -58,6 +69,32 @@ def fit_remotely(table: pa.Table, request: FitRequest) -> Fitted:
             raise error.cause from None
         raise
     return fitted
+
+
+def _fit_with_workers(table: pa.Table, request: FitRequest, checkpoints: Path) -> Model:
+    from training.two_tower import RayPlan, fit_on_ray
+
+    assert isinstance(request.config, TwoTowerConfig)
+    lines = within(table, since_ms=request.at_ms - request.window_ms, until_ms=request.at_ms)
+    # A name that stands for data and settings: the same training, begun again, goes on where it was.
+    started_from = "" if request.start is None else sha256(request.start.popularity_I.tobytes()).hexdigest()
+    told = f"{fingerprint(lines)} {request.config.model_dump_json()} {request.at_ms} {request.seed} {started_from}"
+    plan = RayPlan(
+        storage_path=checkpoints,
+        name=f"{request.kind}-{sha256(told.encode()).hexdigest()[:16]}",
+        gpu=ray.cluster_resources().get("GPU", 0) >= 1,  # type: ignore[no-untyped-call]
+    )
+    model = fit_on_ray(
+        to_interactions(lines, weights=request.config.interaction_weights),
+        config=request.config,
+        at_ms=request.at_ms,
+        seed=request.seed,
+        catalog=request.catalog,
+        start=request.start,
+        plan=plan,
+    )
+    shutil.rmtree(checkpoints / plan.name, ignore_errors=True)
+    return model
 
 
 def _fit_with_curve(table: pa.Table, request: FitRequest) -> Fitted:

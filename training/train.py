@@ -148,7 +148,9 @@ def _fits(request: TrainRequest, settings: Settings) -> dict[str, FitRequest]:
         own = request.config_path if kind in request.kinds else None
         path = own or settings.config_dir / "models" / f"{kind}.toml"
         config = load_config(kind, path, required=own is not None)
-        fits[kind] = FitRequest(kind, config, windows.until_ms, windows.length_ms, request.seed)
+        fits[kind] = FitRequest(
+            kind, config, windows.until_ms, windows.length_ms, request.seed, checkpoints=settings.cache_dir / "training"
+        )
     return fits
 
 
