@@ -12,6 +12,7 @@ import ray.exceptions
 from bespoke.catalog import Catalog
 from bespoke.clock import DAY_MS
 from bespoke.errors import BespokeError, TrainingError
+from bespoke.models.als import Als, AlsConfig
 from bespoke.models.base import History, Model, ModelConfig, OnEpoch
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.registry import model_of_kind
@@ -54,7 +55,8 @@ class Fitted:
 def fit_remotely(table: pa.Table, request: FitRequest) -> Fitted:
     """Fit on Ray; ``table`` holds lines in the order of time, and what lies past the cut never gets there.
 
-    Networks train in worker processes of their own, with checkpoints; everything else in one task.
+    Networks train in worker processes of their own, with checkpoints; als over several nodes in a task per block, where
+    there are several; everything else in one task.
 
     Raises:
         TrainingError: the window holds nothing to learn from.
@@ -62,6 +64,8 @@ def fit_remotely(table: pa.Table, request: FitRequest) -> Fitted:
     past = within(table, since_ms=None, until_ms=request.at_ms)
     if request.kind == TwoTower.kind and request.checkpoints is not None:
         return Fitted(_fit_with_workers(past, request, request.checkpoints))
+    if request.kind == Als.kind and _nodes() > 1:
+        return _fit_in_blocks(past, request)
     try:
         fitted: Fitted = ray.get(ray.remote(_fit_with_curve).remote(past, request))
     except ray.exceptions.RayTaskError as error:
@@ -71,11 +75,32 @@ def fit_remotely(table: pa.Table, request: FitRequest) -> Fitted:
     return fitted
 
 
+def _nodes() -> int:
+    return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _fit_in_blocks(table: pa.Table, request: FitRequest) -> Fitted:
+    from training.als_blocks import fit_on_ray
+
+    assert isinstance(request.config, AlsConfig)
+    curve: list[float] = []
+    model = fit_on_ray(
+        to_interactions(_window(table, request, at_ms=request.at_ms), weights=request.config.interaction_weights),
+        config=request.config,
+        at_ms=request.at_ms,
+        seed=request.seed,
+        start=request.start if isinstance(request.start, Als) else None,
+        blocks=int(ray.cluster_resources()["CPU"]),  # type: ignore[no-untyped-call]
+        on_epoch=lambda epoch: curve.append(epoch.loss),
+    )
+    return Fitted(model, tuple(curve))
+
+
 def _fit_with_workers(table: pa.Table, request: FitRequest, checkpoints: Path) -> Model:
     from training.two_tower import RayPlan, fit_on_ray
 
     assert isinstance(request.config, TwoTowerConfig)
-    lines = within(table, since_ms=request.at_ms - request.window_ms, until_ms=request.at_ms)
+    lines = _window(table, request, at_ms=request.at_ms)
     # A name that stands for data and settings: the same training, begun again, goes on where it was.
     started_from = "" if request.start is None else sha256(request.start.popularity_I.tobytes()).hexdigest()
     told = f"{fingerprint(lines)} {request.config.model_dump_json()} {request.at_ms} {request.seed} {started_from}"
@@ -117,8 +142,7 @@ def fit(table: pa.Table, request: FitRequest, *, on_epoch: OnEpoch | None = None
 
 
 def _fit(table: pa.Table, request: FitRequest, *, at_ms: int, on_epoch: OnEpoch | None = None) -> Model:
-    lines = within(table, since_ms=at_ms - request.window_ms, until_ms=at_ms)
-    interactions = to_interactions(lines, weights=request.config.interaction_weights)
+    interactions = to_interactions(_window(table, request, at_ms=at_ms), weights=request.config.interaction_weights)
     family = model_of_kind(request.kind)
     return family.fit(
         interactions,
@@ -131,13 +155,17 @@ def _fit(table: pa.Table, request: FitRequest, *, at_ms: int, on_epoch: OnEpoch 
     )
 
 
+def _window(table: pa.Table, request: FitRequest, *, at_ms: int) -> pa.Table:
+    return within(table, since_ms=at_ms - request.window_ms, until_ms=at_ms)
+
+
 def _blend_before_validation(table: pa.Table, request: FitRequest, config: BlendConfig) -> Blend | None:
     """Return a blend that has not seen the last days before the cut, with the weights that suit those days best.
 
     None where the data does not reach back that far, or nothing happened in those days.
     """
     at_ms = request.at_ms - VALIDATION_MS
-    lines = within(table, since_ms=at_ms - request.window_ms, until_ms=at_ms)
+    lines = _window(table, request, at_ms=at_ms)
     followed = baskets(within(table, since_ms=at_ms, until_ms=request.at_ms))
     if not lines.num_rows or not followed:
         return None
