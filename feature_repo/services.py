@@ -24,3 +24,23 @@ blend = FeatureService(
     features=[user_state],
     description="Personal frequency and a model together: recent items with their times.",
 )
+covisitation = FeatureService(
+    name="covisitation",
+    features=[user_state],
+    description="What others visited around the same items: recent items with their times.",
+)
+content = FeatureService(
+    name="content",
+    features=[user_state],
+    description="Likeness to recent items by what the catalog says: recent items with their times.",
+)
+two_tower = FeatureService(
+    name="two_tower",
+    features=[user_state],
+    description="Two towers: recent items with their times, for placing people by what they took.",
+)
+propensity = FeatureService(
+    name="propensity",
+    features=[user_state],
+    description="How likely somebody buys or stays away: every feature of the state, and its rhythm.",
+)

@@ -5,6 +5,7 @@ from typing import Any
 
 from bespoke.errors import NotFound, TrainingError
 from bespoke.models.bundle import Manifest, read_manifest
+from bespoke.models.registry import MODELS
 from bespoke.models.verdict import Verdict
 from storage.bundles import BundleStore
 from storage.control import ControlStore
@@ -85,7 +86,10 @@ def promote(settings: Settings, model: str, *, pointer: str, by: str, reason: st
         TrainingError: the gate rejected it, and ``force`` does not say to promote it all the same.
     """
     reference = resolve(settings, model)
-    gate = manifest(settings, reference).gate
+    about = manifest(settings, reference)
+    if about.kind not in MODELS:
+        raise TrainingError(f"{reference} is a {about.kind} score and recommends nothing; no pointer serves it")
+    gate = about.gate
     if gate is not None and not gate.may_serve and not force:
         raise TrainingError(f"{reference} was rejected: {'; '.join(gate.reasons)}; promote it all the same: --force")
     with ControlStore(settings.control_url) as control:

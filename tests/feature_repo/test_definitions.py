@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bespoke.models.registry import MODELS
 from bespoke.profiles import STATE_COLUMNS
 from storage.features import FEATURE_REPO, historical_features
 from storage.lake_tables import STATES
 from storage.settings import Settings
 
-KINDS = {"als", "buy_again", "popularity", "blend"}
+KINDS = {*MODELS, "propensity"}
 
 
 def feast_apply(folder: Path) -> str:

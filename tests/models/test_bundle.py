@@ -20,7 +20,7 @@ from bespoke.events import ItemId
 from bespoke.models.als import AlsConfig
 from bespoke.models.base import AnyArray, History, Interactions
 from bespoke.models.blend import Blend, BlendConfig
-from bespoke.models.bundle import Window, read_bundle, read_manifest, write_bundle
+from bespoke.models.bundle import Window, checked_manifest, read_bundle, read_manifest, seal, write_bundle
 from bespoke.models.registry import MODELS
 from bespoke.models.tensors import map_arrays, write_arrays
 
@@ -211,3 +211,18 @@ def test_a_bundle_is_written_once(folder: Path, model: Blend) -> None:
 def test_the_config_comes_back_typed(folder: Path) -> None:
     config = read_bundle(folder).model.config
     assert isinstance(config, AlsConfig) and config.factors == 4
+
+
+def test_whatever_is_sealed_is_checked_by_the_same_rules(tmp_path: Path) -> None:
+    (tmp_path / "rule.txt").write_text("if")
+    origin = {name: value for name, value in DETAILS.items() if name != "items"}
+    sealed = seal(tmp_path, kind="rule", config=AlsConfig(), libraries=(), **origin)
+    wanted: dict[str, Any] = {"kinds": ("rule",), "required": frozenset({"rule.txt"})}
+    assert checked_manifest(tmp_path, **wanted) == sealed
+    with pytest.raises(BundleError, match="of kind 'rule', expected popularity or"):
+        read_bundle(tmp_path)
+    with pytest.raises(BundleError, match=r"names the files \['rule.txt'\]"):
+        checked_manifest(tmp_path, kinds=("rule",), required=frozenset({"other.txt"}))
+    (tmp_path / "rule.txt").write_text("of")
+    with pytest.raises(BundleError, match=r"rule\.txt was altered"):
+        checked_manifest(tmp_path, **wanted)
