@@ -138,7 +138,7 @@ def fit(table: pa.Table, request: FitRequest, *, on_epoch: OnEpoch | None = None
     if not isinstance(model, Blend):
         return model
     earlier = _blend_before_validation(table, request, model.config)
-    return model if earlier is None else model.with_weights(earlier.weights_S)
+    return model if earlier is None else model.with_learned(earlier.learned)
 
 
 def _fit(table: pa.Table, request: FitRequest, *, at_ms: int, on_epoch: OnEpoch | None = None) -> Model:
@@ -177,4 +177,4 @@ def _blend_before_validation(table: pa.Table, request: FitRequest, config: Blend
         # Lines there are, but none that counts.
         return None
     assert isinstance(earlier, Blend)
-    return earlier.with_learned_weights(cases)
+    return earlier.with_learned_weights(cases, seed=request.seed)

@@ -48,7 +48,7 @@ REFERENCE = "reference.parquet"
 REQUIRED = frozenset({ARRAYS, VOCABULARY, POPULAR, ITEMS})
 """What the bundle of a recommender holds."""
 
-LIBRARIES = ("numpy", "scipy", "numba", "safetensors", "pyarrow")
+LIBRARIES = ("numpy", "scipy", "numba", "torch", "lightgbm", "safetensors", "pyarrow")
 ITEM_SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),

@@ -20,6 +20,7 @@ from bespoke.models.base import (
     Vocabulary,
     check_arrays,
 )
+from bespoke.models.index import top_k
 
 
 class PopularityConfig(ModelConfig):
@@ -100,3 +101,21 @@ def decayed_counts(interactions: Interactions, *, at_ms: int, half_life_days: fl
     weight_N = interactions.decayed_weights(at_ms=at_ms, half_life_days=half_life_days)
     counts_I = np.bincount(interactions.item_N, weights=weight_N, minlength=len(interactions.items))
     return counts_I.astype(np.float32)
+
+
+def popular_in(model: Model, catalog: Catalog, *, category: str, k: int) -> list[ItemId]:
+    """Return up to ``k`` items of a category, at any level of its path, the most popular one first.
+
+    Args:
+        model: of any kind; each counts what everybody does.
+        catalog: items by id, such as those of the model's bundle.
+        category: its name.
+        k: how many at most; items that nobody took in the training window never come.
+    """
+    inside_I = [
+        (item := catalog.get(item_id)) is not None and item.available and category in item.category
+        for item_id in model.vocabulary.ids
+    ]
+    ranked_I = np.where(inside_I, model.popularity_I, -np.inf).astype(np.float32)
+    ranked_I[ranked_I <= 0] = -np.inf
+    return [model.vocabulary.ids[row] for row in top_k(ranked_I, k=k)]

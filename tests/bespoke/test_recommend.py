@@ -38,6 +38,7 @@ def bundle_of(model: Model, folder: Path, items: Sequence[Item] = ()) -> Bundle:
         version="1",
         window=Window(since=datetime(2026, 1, 1, tzinfo=UTC), until=DAY),
         fingerprint="f",
+        seed=0,
         metrics={},
         feature_service=None,
         parent=None,

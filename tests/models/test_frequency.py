@@ -1,17 +1,15 @@
-"""popularity, buy_again and the blend over them."""
+"""popularity and buy_again."""
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
-from bespoke.errors import TrainingError
+from bespoke.catalog import Item
 from bespoke.events import ItemId
 from bespoke.models.base import History, Interactions, Model
-from bespoke.models.blend import WEIGHT_GRID, Blend, BlendConfig
 from bespoke.models.buy_again import BuyAgain, BuyAgainConfig
 from bespoke.models.index import top_k
-from bespoke.models.popularity import Popularity, PopularityConfig
+from bespoke.models.popularity import Popularity, PopularityConfig, popular_in
 
 
 def ranking(model: Model, history: History) -> list[str]:
@@ -51,37 +49,14 @@ def test_buy_again_settles_ties_by_popularity(
     assert ranking(BuyAgain.fit(shop, at_ms=at_ms), history_of("d", "b", "c")) == ["b", "c", "d", "a"]
 
 
-def test_blend_scores_are_the_weighted_sum_of_its_sources(
-    shop: Interactions, history_of: Callable[..., History], at_ms: int
-) -> None:
-    model = Blend.fit(shop, config=BlendConfig(factors=3, personal_half_life_days=10), at_ms=at_ms)
-    model = model.with_weights(np.array([2.0, 0.5, 0.25], dtype=np.float32))
-    history = history_of("d", "d", ages_days=[10, 20])
-    personal_I = np.sqrt([0, 0, 0, 0.75])
-    popular_I = np.sqrt(np.array([4, 3, 2, 1]) / 4)
-    expected_I = 2.0 * personal_I + 0.5 * model.als.scores(history) + 0.25 * popular_I
-    np.testing.assert_allclose(model.scores(history), expected_I, rtol=1e-5)
-
-
-def test_learned_weights_lean_on_the_source_that_was_right(
-    shop: Interactions, history_of: Callable[..., History], at_ms: int
-) -> None:
-    blend = Blend.fit(shop, config=BlendConfig(factors=3), at_ms=at_ms)
-    history = history_of("d", "c", ages_days=[0, 20])
-    faithful, crowd = ([(history, {ItemId(item)})] for item in ("d", "a"))
-    assert ranking(blend.with_learned_weights(faithful, k=1), history)[0] == "d"
-    assert ranking(blend.with_learned_weights(crowd, k=1), history)[0] == "a"
-
-
-def test_learned_weights_come_from_the_grid_and_leave_the_rest_alone(
-    shop: Interactions, history_of: Callable[..., History], at_ms: int
-) -> None:
-    blend = Blend.fit(shop, config=BlendConfig(factors=3), at_ms=at_ms)
-    learned = blend.with_learned_weights([(history_of("b"), {ItemId("c"), ItemId("never-seen")})])
-    assert any(np.allclose(learned.weights_S, weights) for weights in WEIGHT_GRID)
-    assert learned.als is blend.als
-
-
-def test_learning_weights_needs_baskets(shop: Interactions, at_ms: int) -> None:
-    with pytest.raises(TrainingError, match="no baskets"):
-        Blend.fit(shop, config=BlendConfig(factors=3), at_ms=at_ms).with_learned_weights([])
+def test_what_is_popular_in_a_category_is_what_is_popular_and_available_there(shop: Interactions, at_ms: int) -> None:
+    catalog = {
+        ItemId("a"): Item(ItemId("a"), category=("food", "fruit")),
+        ItemId("b"): Item(ItemId("b"), category=("food", "bread"), available=False),
+        ItemId("c"): Item(ItemId("c"), category=("food", "bread")),
+        ItemId("never-taken"): Item(ItemId("never-taken"), category=("food", "bread")),
+    }
+    model = BuyAgain.fit(shop, at_ms=at_ms)
+    assert popular_in(model, catalog, category="food", k=5) == ["a", "c"]
+    assert popular_in(model, catalog, category="bread", k=5) == ["c"]
+    assert popular_in(model, catalog, category="toys", k=5) == []

@@ -126,6 +126,7 @@ def publish(settings: Settings, now: datetime) -> Callable[[str, dict[str, float
                 version=folder.name,
                 window=Window(since=now - timedelta(days=30), until=now),
                 fingerprint="test",
+                seed=0,
                 metrics={},
                 feature_service="als",
                 parent=None,
