@@ -1,7 +1,8 @@
 """als: implicit-feedback matrix factorisation by alternating least squares.
 
 Minimises, over user factors x and item factors y, with w the weight of an observed pair (u, i), |u| and |i| the number
-of pairs of a user and of an item, and U and I the number of users and of items::
+of pairs of a user and of an item, and U and I the number of users and of items. A pair's weight is that of its lines,
+less with many pairs of its item and its user where the discounts say so::
 
     sum_observed w (1 - x·y)^2  +  alpha0 sum_all (x·y)^2
       +  regularisation ( sum_u (|u| + alpha0 I)^nu |x|^2  +  sum_i (|i| + alpha0 U)^nu |y|^2 )
@@ -15,11 +16,22 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import lapack
 from scipy.sparse import csr_array
 
 from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.events import ItemId, UserId
+from bespoke.models.als_epochs import (
+    Turn,
+    both_sides,
+    gram,
+    half_epoch,
+    length_cost,
+    misfit,
+    products,
+    regularisation,
+    squares,
+)
 from bespoke.models.base import (
     AnyArray,
     Basis,
@@ -31,20 +43,18 @@ from bespoke.models.base import (
     Model,
     ModelConfig,
     OnEpoch,
+    RowArray,
     Vocabulary,
     check_arrays,
     item_mass,
 )
 from bespoke.models.popularity import decayed_counts
 
-CHUNKS = 128
-LINES_PER_BLOCK = 1 << 17
-
 
 class AlsConfig(ModelConfig):
     """What als trains with."""
 
-    factors: int = Field(default=64, ge=1, le=1024, description="Numbers per user and per item.")
+    factors: int = Field(default=64, ge=1, le=2048, description="Numbers per user and per item.")
     epochs: int = Field(default=6, ge=1, le=100, description="Rounds over both sides; more overfit.")
     alpha0: float = Field(default=1.0, gt=0, le=10, description="Weight of a pair that was not observed.")
     regularisation: float = Field(default=0.1, gt=0, le=100, description="Strength of the pull towards zero.")
@@ -53,6 +63,12 @@ class AlsConfig(ModelConfig):
     steps: int = Field(default=2, ge=1, le=100, description="Conjugate gradient steps per row and half epoch.")
     mass_exponent: float = Field(
         default=1.0, ge=0, le=1, description="Weight of a pair = its total line weight to this power; 0 counts once."
+    )
+    item_discount: float = Field(
+        default=0.0, ge=0, le=1, description="Weight of a pair / (people who have the item) to this power."
+    )
+    user_discount: float = Field(
+        default=0.0, ge=0, le=1, description="Weight of a pair / (items that the person has) to this power."
     )
     half_life_days: float = Field(
         default=30.0, ge=0, le=3650, description="Age at which a line counts half; 0 for no ageing."
@@ -67,6 +83,9 @@ class Als:
 
     A person is placed among the items by solving the same least squares as training does, over the recent lines. Where
     no recent line is about a known item, the factors from training stand in, if the person took part in it.
+
+    The tables stand in the basis where the items' Gram matrix is diagonal, which makes that solve cheap; training ends
+    in it, and :meth:`from_arrays` turns tables from elsewhere.
     """
 
     kind: ClassVar[str] = "als"
@@ -77,6 +96,7 @@ class Als:
         user_UD: FloatArray,
         item_ID: FloatArray,
         popularity_I: FloatArray,
+        weight_I: FloatArray,
         *,
         users: Vocabulary[UserId],
         vocabulary: Vocabulary[ItemId],
@@ -85,10 +105,11 @@ class Als:
         self.user_UD = user_UD
         self.item_ID = item_ID
         self.popularity_I = popularity_I
+        self.weight_I = weight_I
         self.users = users
         self.vocabulary = vocabulary
         self.config = config
-        self._gram_DD = gram(item_ID)
+        self._diagonal_D = squares(item_ID)
 
     @classmethod
     def fit(
@@ -102,27 +123,32 @@ class Als:
         start: Model | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> Self:
-        """Alternate between users and items; the same seed gives the same factors."""
+        """Alternate between users and items; the same seed gives the same factors.
+
+        Rows that ``start`` knows begin where it ended, if it has as many factors; that takes fewer epochs.
+        """
         config = config or AlsConfig()
         popularity_I = decayed_counts(interactions, at_ms=at_ms, half_life_days=config.popularity_half_life_days)
-        weight_UI = pair_weights(interactions, config=config, at_ms=at_ms)
-        weight_IU = csr_array(weight_UI.T)
-        user_UD, item_ID = _initial(weight_UI.shape, config=config, seed=seed)
+        weight_UI, weight_I = discounted(pair_weights(interactions, config=config, at_ms=at_ms), config=config)
+        users, items = both_sides(weight_UI, config=config)
+        user_UD, item_ID = starting_tables(interactions, config=config, seed=seed, start=start)
+        product_N = products(users, user_UD, item_ID)
 
-        def ended(user_UD: FloatArray, item_ID: FloatArray) -> Any:
-            user_UD, item_ID = half_epoch(weight_UI, user_UD, item_ID, config=config)
-            return cls(
-                user_UD, item_ID, popularity_I, users=interactions.users, vocabulary=interactions.items, config=config
-            )
+        def ended(user_UD: FloatArray, item_ID: FloatArray, product_N: FloatArray | None = None) -> Any:
+            user_UD, item_ID = half_epoch(users, user_UD, item_ID, config=config, product_N=product_N)
+            people, vocabulary = interactions.users, interactions.items
+            return cls(user_UD, item_ID, popularity_I, weight_I, users=people, vocabulary=vocabulary, config=config)
 
         for epoch in range(1, config.epochs + 1):
-            user_UD, item_ID = half_epoch(weight_UI, user_UD, item_ID, config=config)
-            item_ID, user_UD = half_epoch(weight_IU, item_ID, user_UD, config=config)
+            user_UD, item_ID = half_epoch(users, user_UD, item_ID, config=config, product_N=product_N)
+            item_ID, user_UD = half_epoch(items, item_ID, user_UD, config=config, product_N=product_N)
             if on_epoch is not None:
-                loss = objective(weight_UI, user_UD, item_ID, config=config)
+                # The users' Gram matrix is diagonal here, so the diagonals say all.
+                loss = config.alpha0 * float(squares(user_UD) @ squares(item_ID)) + misfit(users, product_N)
+                loss += length_cost(users, user_UD) + length_cost(items, item_ID)
                 if on_epoch(Epoch(epoch, loss, partial(ended, user_UD, item_ID))):
                     break
-        model: Self = ended(user_UD, item_ID)
+        model: Self = ended(user_UD, item_ID, product_N)
         return model
 
     def basis(self, history: History) -> Basis:
@@ -156,21 +182,22 @@ class Als:
         return None if row is None else self.user_UD[row]
 
     def fold_in(self, mass: ItemMass) -> FloatArray:
-        """Solve for the factors [D] of a person with these items, exactly."""
+        """Solve for the factors [D] of a person with these items, at least one, exactly."""
         config = self.config
         near_HD = self.item_ID[mass.row_H].astype(np.float64)
-        weight_H = mass.mass_H.astype(np.float64) ** config.mass_exponent
-        pull = _regularisation(np.array([len(mass)]), others=len(self.vocabulary), config=config)[0]
-        system_DD = config.alpha0 * self._gram_DD + (near_HD.T * weight_H) @ near_HD
-        system_DD[np.diag_indices_from(system_DD)] += pull
-        solution: AnyArray = cho_solve(
-            cho_factor(system_DD, check_finite=False), weight_H @ near_HD, check_finite=False
-        )
-        return solution.astype(np.float32)
+        weight_H = self.weight_I[mass.row_H] * mass.mass_H.astype(np.float64) ** config.mass_exponent
+        weight_H *= len(mass) ** -config.user_discount
+        pull = regularisation(np.array([len(mass)]), others=len(self.vocabulary), config=config)[0]
+        return least_squares(near_HD, weight_H, config.alpha0 * self._diagonal_D + pull).astype(np.float32)
 
     def arrays(self) -> dict[str, AnyArray]:
-        """Return both tables of factors and popularity."""
-        return {"user_factors": self.user_UD, "item_factors": self.item_ID, "popularity": self.popularity_I}
+        """Return both tables of factors, popularity, and what a pair weighs by its item."""
+        return {
+            "user_factors": self.user_UD,
+            "item_factors": self.item_ID,
+            "popularity": self.popularity_I,
+            "item_weights": self.weight_I,
+        }
 
     @classmethod
     def from_arrays(
@@ -186,16 +213,12 @@ class Als:
             "user_factors": (len(users), config.factors),
             "item_factors": (len(vocabulary), config.factors),
             "popularity": (len(vocabulary),),
+            "item_weights": (len(vocabulary),),
         }
         check_arrays(arrays, shapes, kind=cls.kind)
-        return cls(
-            arrays["user_factors"],
-            arrays["item_factors"],
-            arrays["popularity"],
-            users=users,
-            vocabulary=vocabulary,
-            config=config,
-        )
+        user_UD, item_ID = _in_own_basis(arrays["user_factors"], arrays["item_factors"])
+        rest = (arrays[name] for name in ("popularity", "item_weights"))
+        return cls(user_UD, item_ID, *rest, users=users, vocabulary=vocabulary, config=config)
 
     def _mass(self, history: History) -> ItemMass:
         return item_mass(
@@ -214,71 +237,62 @@ def pair_weights(interactions: Interactions, *, config: AlsConfig, at_ms: int) -
     return weight_UI
 
 
-def half_epoch(
-    weight_RF: csr_array, solved_RD: FloatArray, fixed_FD: FloatArray, *, config: AlsConfig
-) -> tuple[FloatArray, FloatArray]:
-    """Improve one side, R rows, while the other, F rows, stands; return both, rotated alike.
+def discounted(weight_UI: csr_array, *, config: AlsConfig) -> tuple[csr_array, FloatArray]:
+    """Return the weights with both discounts, as much in all as before, and each item's part of them [I].
 
-    A rotation of both sides changes no product. It is chosen so that the fixed side's Gram matrix is diagonal, which
-    makes the diagonal a good preconditioner and the rows' systems cheap.
+    What few people have says more of a person's taste than what everybody has.
     """
-    from bespoke.models.als_kernel import solve_rows  # numba takes a second to load, and serving has no need of it
-
-    eigenvalue_D, rotation_DD = np.linalg.eigh(gram(fixed_FD))
-    rotation_DD = rotation_DD.astype(np.float32)
-    fixed_FD, solved_RD = fixed_FD @ rotation_DD, solved_RD @ rotation_DD
-    starts = weight_RF.indptr.astype(np.int64)
-    pull_R = _regularisation(np.diff(starts), others=len(fixed_FD), config=config)
-    solve_rows(
-        starts,
-        weight_RF.indices.astype(np.int32),
-        weight_RF.data.astype(np.float32),
-        np.ascontiguousarray(fixed_FD),
-        solved_RD,
-        (config.alpha0 * np.maximum(eigenvalue_D, 0)).astype(np.float32),
-        pull_R.astype(np.float32),
-        _chunks(starts),
-        config.steps,
-    )
-    return solved_RD, fixed_FD
+    items_U = np.maximum(np.diff(weight_UI.indptr), 1)
+    people_I = np.maximum(np.bincount(weight_UI.indices, minlength=weight_UI.shape[1]), 1)
+    by_user_U, weight_I = items_U**-config.user_discount, people_I**-config.item_discount
+    weight_N = weight_UI.data * np.repeat(by_user_U, np.diff(weight_UI.indptr)) * weight_I[weight_UI.indices]
+    scale = weight_UI.data.sum(dtype=np.float64) / weight_N.sum()
+    less_UI = csr_array(((weight_N * scale).astype(np.float32), weight_UI.indices, weight_UI.indptr), weight_UI.shape)
+    return less_UI, (weight_I * scale).astype(np.float32)
 
 
-def objective(weight_UI: csr_array, user_UD: FloatArray, item_ID: FloatArray, *, config: AlsConfig) -> float:
-    """Return what training minimises; see the top of this file."""
-    pairs = weight_UI.tocoo()
-    observed = 0.0
-    for start in range(0, pairs.nnz, LINES_PER_BLOCK):
-        block = slice(start, start + LINES_PER_BLOCK)
-        product = np.einsum("nd,nd->n", user_UD[pairs.coords[0][block]], item_ID[pairs.coords[1][block]])
-        observed += float(np.sum(pairs.data[block] * (1.0 - product) ** 2, dtype=np.float64))
-    everywhere = config.alpha0 * float(np.sum(gram(user_UD) * gram(item_ID)))
-    pull_U = _regularisation(np.diff(weight_UI.indptr), others=len(item_ID), config=config)
-    pull_I = _regularisation(np.bincount(weight_UI.indices, minlength=len(item_ID)), others=len(user_UD), config=config)
-    lengths = float(pull_U @ np.square(user_UD).sum(axis=1) + pull_I @ np.square(item_ID).sum(axis=1))
-    return observed + everywhere + lengths
-
-
-def gram(table_RD: FloatArray) -> AnyArray:
-    """Return the table's Gram matrix [D, D] in double precision."""
-    product: AnyArray = table_RD.T @ table_RD
-    return product.astype(np.float64)
-
-
-def _regularisation(pairs_R: AnyArray, *, others: int, config: AlsConfig) -> AnyArray:
-    """Return the pull towards zero [R] of rows with so many observed pairs."""
-    pull_R: AnyArray = config.regularisation * (pairs_R + config.alpha0 * others) ** config.nu
-    return pull_R
-
-
-def _initial(shape: tuple[int, int], *, config: AlsConfig, seed: int) -> tuple[FloatArray, FloatArray]:
-    random = np.random.default_rng(seed)
+def starting_tables(
+    interactions: Interactions, *, config: AlsConfig, seed: int, start: Model | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Return where training begins: zero for people, small random numbers for items, ``start``'s rows where it fits."""
+    user_UD = np.zeros((len(interactions.users), config.factors), dtype=np.float32)
     scale = config.initial_scale / np.sqrt(config.factors)
-    user_UD, item_ID = (random.normal(0.0, scale, (rows, config.factors)).astype(np.float32) for rows in shape)
+    random = np.random.default_rng(seed)
+    item_ID = random.normal(0.0, scale, (len(interactions.items), config.factors)).astype(np.float32)
+    if isinstance(start, Als) and start.config.factors == config.factors:
+        _copy_known(user_UD, start.users.rows(interactions.users.ids), start.user_UD)
+        _copy_known(item_ID, start.vocabulary.rows(interactions.items.ids), start.item_ID)
     return user_UD, item_ID
 
 
-def _chunks(starts: AnyArray) -> AnyArray:
-    """Return the row at which each chunk starts, and the end: about as many interactions in each."""
-    cuts = np.searchsorted(starts, np.linspace(0, starts[-1], CHUNKS + 1))
-    cuts[0], cuts[-1] = 0, len(starts) - 1
-    return np.unique(cuts).astype(np.int64)
+def least_squares(near_HD: AnyArray, weight_H: AnyArray, diagonal_D: AnyArray) -> AnyArray:
+    """Return the x [D] that minimises ``sum weight (1 - near x)^2 + sum diagonal x^2``, by one Cholesky factorisation.
+
+    The system is as large as the smaller of H and D: with few items, x is a combination of their rows, and what is
+    solved for is how much of each (the Woodbury identity).
+    """
+    root_H = np.sqrt(weight_H)
+    rows_HD = near_HD * root_H[:, None]
+    if len(near_HD) > len(diagonal_D):
+        _, solution_D, _ = lapack.dposv(rows_HD.T @ rows_HD + np.diag(diagonal_D), root_H @ rows_HD)
+        return np.asarray(solution_D)
+    share_HD = rows_HD / diagonal_D
+    system_HH = rows_HD @ share_HD.T
+    system_HH.flat[:: len(system_HH) + 1] += 1.0
+    _, share_H, _ = lapack.dposv(system_HH, root_H)
+    return np.asarray(share_H @ share_HD)
+
+
+def _copy_known(table_RD: FloatArray, row_R: RowArray, from_KD: FloatArray) -> None:
+    table_RD[row_R >= 0] = from_KD[row_R[row_R >= 0]]
+
+
+def _in_own_basis(user_UD: FloatArray, item_ID: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return both tables, turned alike where the items' Gram matrix is not diagonal yet."""
+    probe_D = np.random.default_rng(0).choice([-1.0, 1.0], item_ID.shape[1])
+    expected_D = squares(item_ID) * probe_D
+    by_table_D = item_ID.T @ (item_ID @ probe_D.astype(np.float32))
+    if np.linalg.norm(by_table_D - expected_D) <= 1e-4 * np.linalg.norm(expected_D):
+        return user_UD, item_ID
+    rotation_DD = Turn.of(gram(item_ID)).rotation_DD
+    return user_UD @ rotation_DD, item_ID @ rotation_DD
