@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, keys, models, monitor, service, training
+from cli import data, evaluate, keys, models, monitor, service, training
 from cli.errors import explained
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 service.add_to(app)
 data.add_to(app)
 training.add_to(app)
+evaluate.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(monitor.app, name="monitor")

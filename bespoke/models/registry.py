@@ -7,13 +7,19 @@ from bespoke.models.als import Als
 from bespoke.models.base import Model
 from bespoke.models.blend import Blend
 from bespoke.models.buy_again import BuyAgain
+from bespoke.models.content import Content
+from bespoke.models.covisitation import Covisitation
 from bespoke.models.popularity import Popularity
+from bespoke.models.two_tower import TwoTower
 
 MODELS: Mapping[str, type[Model]] = {
     Popularity.kind: Popularity,
     BuyAgain.kind: BuyAgain,
     Als.kind: Als,
     Blend.kind: Blend,
+    TwoTower.kind: TwoTower,
+    Covisitation.kind: Covisitation,
+    Content.kind: Content,
 }
 
 

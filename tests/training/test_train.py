@@ -1,10 +1,12 @@
 """What is published was trained up to the cut, was measured on days it had not seen, and can be read back."""
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -190,6 +192,31 @@ def test_the_report_shows_names_verdicts_and_what_was_taken(tmp_path: Path, ray_
     assert "not better than buy_again" in page and "Learning curves" in page
     assert (made.reports_dir / "plotly.min.js").exists()
     assert not any(f">u{n}<" in page or f"u{n} " in page for n in range(40))
+
+
+def test_a_killed_worker_delays_a_network_and_one_version_is_published(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    made = regulars(tmp_path)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_training_worker, args=(killed,), daemon=True)
+    killer.start()
+    done = train_and_publish(request("two_tower"), made, say=lambda _: None)
+    killer.join(timeout=60)
+    assert len(killed) == 1
+    assert BundleStore(made.bundles_dir).versions("two_tower") == [done.references["two_tower"].split("@")[1]]
+    assert not any((made.cache_dir / "training").iterdir())
+
+
+def kill_a_training_worker(killed: list[int]) -> None:
+    """Wait for a worker of Ray Train to appear, and end it by SIGKILL."""
+    while not killed:
+        for process in psutil.process_iter(["cmdline"]):
+            if "RayTrainWorker" in " ".join(process.info["cmdline"] or ()):
+                process.kill()
+                killed.append(process.pid)
+                return
 
 
 def test_two_versions_are_compared_on_what_neither_has_seen(tmp_path: Path, ray_session: None) -> None:

@@ -1,0 +1,1 @@
+"""Evaluation on files: anybody's interactions, without a lake, an installation or Ray."""
