@@ -24,6 +24,7 @@ FEW_REPEATS: Mapping[str, Sequence[Settings]] = {
     # Without repeats nearly all says that a pair is unknown, not disliked: a small weight of what was not observed.
     "als": (
         {"alpha0": 0.02, "regularisation": 0.1, "nu": 0.5},
+        {"alpha0": 0.03, "regularisation": 0.1, "nu": 0.5, "item_discount": 0.35, "user_discount": 0.25},
         {"alpha0": 0.1, "regularisation": 0.1, "nu": 0.5},
         {"alpha0": 0.02, "regularisation": 0.01, "nu": 1.0},
         {"alpha0": 0.3, "regularisation": 0.03, "nu": 0.5},
