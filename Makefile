@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
+BENCHMARKS := ingest recovery freshness publish als_speed als_quality als_scale fold_in two_tower_quality two_tower_feed session journey \
+	cold propensity
+
 .PHONY: setup demo test check format bench lock clean
 
 setup: $(INSTALLED)
@@ -29,7 +32,8 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 bench: $(INSTALLED)
-	for name in ingest recovery freshness; do $(BIN)/python -m benchmarks.$$name --save || exit 1; done
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --save || exit 1; done
 
 # Installs the newest versions that pyproject.toml allows into an empty environment and writes them down.
 lock:

@@ -32,6 +32,7 @@ SETTINGS = {
     "feature_fraction": 0.7,
     "deterministic": True,
     "force_row_wise": True,
+    "num_threads": 1,
     "verbose": -1,
 }
 

@@ -18,6 +18,7 @@ import numpy as np
 from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.errors import BundleError
 from bespoke.events import ItemId, UserId
+from bespoke.models.als import Als
 from bespoke.models.base import (
     AnyArray,
     Basis,
@@ -94,6 +95,8 @@ class TwoTower:
         )
         rounds = Rounds(prepared, seed)
         with threads_for(rounds.products):
+            if isinstance(start, Als):
+                rounds.judge(trainer.arrays)  # What training makes worse is left as it began.
             _train(trainer, rounds, on_epoch)
         return cast(Self, rounds.model(trainer.arrays()))
 

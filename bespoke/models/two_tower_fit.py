@@ -18,7 +18,7 @@ from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_content import content
 from bespoke.models.two_tower_examples import Batch, Examples
 from bespoke.models.two_tower_lines import Lines
-from bespoke.models.two_tower_tables import Sizes, Tables, at_als, at_earlier, at_random, item_vectors
+from bespoke.models.two_tower_tables import Sizes, Tables, at_als, at_earlier, at_random, item_vectors, placed_again
 
 if TYPE_CHECKING:
     from bespoke.models.two_tower import TwoTower
@@ -66,6 +66,8 @@ class Prepared:
         if isinstance(start, Als):
             everything = self.examples.everything()
             share_UI = everything.matrix(items=len(self.sizes.items), half_life_days=self.config.half_life_days)
+            if self.held_out is not None and len(self.sizes.users):
+                start = placed_again(start, self.sizes, self.held_out.person_B, self.held_out.lines)
             return at_als(random, self.sizes, start, share_UI)
         if isinstance(start, TwoTower):
             return at_earlier(random, self.sizes, start.sizes, start.arrays())

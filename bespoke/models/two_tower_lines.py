@@ -56,7 +56,7 @@ class Lines:
 
     def shares(self, *, half_life_days: float) -> FloatArray:
         """Return what share each line has in its person's taste [L], newer ones more."""
-        weight_L = self._aged(half_life_days)
+        weight_L = self.aged(half_life_days)
         total_B = np.bincount(self.person_L, weights=weight_L, minlength=len(self.at_ms_B))
         return (weight_L / np.maximum(total_B, TINY)[self.person_L]).astype(np.float32)
 
@@ -68,7 +68,7 @@ class Lines:
         first_B = np.minimum(self.starts_B1[:-1], max(len(age_L) - 1, 0))
         oldest_B = np.where(some_B, age_L[first_B], 0) if len(age_L) else np.zeros(people)
         newest_B = np.where(some_B, age_L[self.starts_B1[1:] - 1], 0) if len(age_L) else np.zeros(people)
-        mass_B = np.bincount(person_L, weights=self._aged(half_life_days), minlength=people)
+        mass_B = np.bincount(person_L, weights=self.aged(half_life_days), minlength=people)
         lately_B = np.bincount(person_L, weights=age_L < RECENTLY_DAYS, minlength=people)
         columns = [
             np.ones(people),
@@ -101,7 +101,8 @@ class Lines:
         fresh_L[1:] = (np.diff(person_L) != 0) | (np.diff(item_L) != 0)
         return np.bincount(person_L[fresh_L], minlength=len(self.at_ms_B))
 
-    def _aged(self, half_life_days: float) -> FloatArray:
+    def aged(self, half_life_days: float) -> FloatArray:
+        """Return what each line counts by its interaction type and age [L]."""
         if not half_life_days or not len(self.item_L):
             return self.weight_L
         age_ms_L = np.maximum(self.at_ms_B[self.person_L] - self.at_ms_L, 0)

@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als
-from bespoke.models.base import AnyArray, FloatArray, Vocabulary
-from bespoke.models.two_tower_lines import ABOUT_PERSON
+from bespoke.models.base import AnyArray, FloatArray, ItemMass, RowArray, Vocabulary
+from bespoke.models.two_tower_lines import ABOUT_PERSON, Lines
 
 Tables = Mapping[str, FloatArray]
 """person_ids [U, D], item_ids [I, D], content [F, D], history_map [D, D], about_map [P, D]."""
@@ -104,6 +104,31 @@ def at_als(random: Tables, sizes: Sizes, als: Als, share_UI: csr_array) -> dict[
     if len(row_U):
         tables["person_ids"] = np.where((row_U >= 0)[:, None], rest_UD[: len(row_U)], np.float32(0))
     return tables
+
+
+def placed_again(als: Als, sizes: Sizes, person_B: RowArray, lines: Lines) -> Als:
+    """Return the als model with some people placed by these lines alone, as if it had never seen others of them.
+
+    Otherwise a model that begins at als would be told the lines that are held out to tell when to stop.
+
+    Args:
+        als: fitted on all lines.
+        sizes: whose rows are meant.
+        person_B: the people, by row.
+        lines: theirs that count; people without any stay where they are.
+    """
+    row_I = als.vocabulary.rows(sizes.items.ids)
+    lines = lines.without(row_I[lines.item_L] < 0)
+    weight_L, shape = lines.aged(als.config.half_life_days), (len(person_B), len(als.vocabulary))
+    mass_BI = csr_array((weight_L, row_I[lines.item_L], lines.starts_B1), shape=shape)
+    mass_BI.sum_duplicates()
+    user_UD = als.user_UD.copy()
+    row_B = als.users.rows(sizes.users.ids[person] for person in person_B)
+    for place in np.flatnonzero((row_B >= 0) & (np.diff(mass_BI.indptr) > 0)):
+        mine = slice(mass_BI.indptr[place], mass_BI.indptr[place + 1])
+        user_UD[row_B[place]] = als.fold_in(ItemMass(mass_BI.indices[mine], mass_BI.data[mine]))
+    tables = {**als.arrays(), "user_factors": user_UD}
+    return Als.from_arrays(tables, vocabulary=als.vocabulary, users=als.users, config=als.config)
 
 
 def item_vectors(tables: Tables, content: csr_array, known_I: AnyArray) -> FloatArray:

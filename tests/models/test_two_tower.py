@@ -15,6 +15,8 @@ from bespoke.models.base import Basis, Epoch, History, Interactions
 from bespoke.models.index import top_k
 from bespoke.models.two_tower import TwoTower
 from bespoke.models.two_tower_config import TwoTowerConfig
+from bespoke.models.two_tower_lines import lines_of
+from bespoke.models.two_tower_tables import Sizes, placed_again
 
 SMALL = TwoTowerConfig(factors=16)
 
@@ -122,6 +124,27 @@ def test_it_begins_where_als_ended(checkerboard: Interactions, history_of: Calla
         scores_I = model.scores(History(user, history_of(*ids).recent, at_ms))
         expected_I = als.item_ID @ als.user_UD[number]
         np.testing.assert_array_equal(np.argsort(-scores_I), np.argsort(-expected_I))
+
+
+def test_a_start_is_not_told_what_is_held_out(
+    checkerboard: Interactions, history_of: Callable[..., History], at_ms: int
+) -> None:
+    als = Als.fit(checkerboard, config=AlsConfig(factors=7, half_life_days=0), at_ms=at_ms)
+    kept = history_of("i1", "i3", "i3")
+    lines = lines_of([kept], vocabulary=als.vocabulary, weights=als.config.interaction_weights, limit=10)
+    again = placed_again(als, Sizes(als.users, als.vocabulary, 0, 8), np.array([2], dtype=np.int32), lines)
+    known = [History(user, (), at_ms) for user in als.users.ids[:4]]
+    expected_BI = als.scores_batch(known)
+    expected_BI[2] = als.scores(kept)
+    np.testing.assert_allclose(again.scores_batch(known), expected_BI, atol=1e-4)
+
+
+def test_what_training_makes_worse_is_left_as_als_had_it(learn_from: Callable[..., Interactions], at_ms: int) -> None:
+    taken = [(f"u{u}", f"i{2 * ((u + 3 * n) % 10) + u % 2}") for u in range(400) for n in range(7)]
+    als = Als.fit(learn_from(taken), config=AlsConfig(factors=7), at_ms=at_ms)
+    wild = TwoTowerConfig(factors=8, epochs=2, learning_rate=10)
+    model = TwoTower.fit(learn_from(taken), config=wild, at_ms=at_ms, start=als)
+    np.testing.assert_allclose(np.linalg.norm(model.arrays()["item_ids"], axis=1), 1, rtol=1e-5)
 
 
 def test_it_goes_on_from_an_earlier_model(

@@ -198,7 +198,9 @@ def test_a_killed_worker_delays_a_network_and_one_version_is_published(
     tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
-    made = regulars(tmp_path)
+    (tmp_path / "config" / "models").mkdir(parents=True)
+    (tmp_path / "config" / "models" / "two_tower.toml").write_text("factors = 8\nepochs = 2\n")
+    made = regulars(tmp_path).model_copy(update={"config_dir": tmp_path / "config"})
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_training_worker, args=(killed,), daemon=True)
     killer.start()
