@@ -142,7 +142,10 @@ def _work(config: Mapping[str, Any]) -> None:
     workers = ray.train.get_context().get_world_size()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     device = "cuda" if task.plan.gpu else "cpu"
-    trainer = Trainer(task.tables, task.prepared.content, config=task.prepared.config, device=device)
+    prepared = task.prepared
+    trainer = Trainer(
+        task.tables, prepared.content, config=prepared.config, device=device, known_I=prepared.examples.known_I
+    )
     run = _Run(task, trainer, workers)
     with threads_for(run.rounds.products):
         run.run()

@@ -91,7 +91,11 @@ class TwoTower:
         from bespoke.models.two_tower_trainer import Trainer, best_device, threads_for  # torch takes seconds to load
 
         trainer = Trainer(
-            prepared.tables(start, seed=seed), prepared.content, config=prepared.config, device=best_device()
+            prepared.tables(start, seed=seed),
+            prepared.content,
+            config=prepared.config,
+            device=best_device(),
+            known_I=prepared.examples.known_I,
         )
         rounds = Rounds(prepared, seed)
         with threads_for(rounds.products):

@@ -61,10 +61,19 @@ class Examples:
     items: int
     at_ms: int
     config: TwoTowerConfig
+    described_I: RowArray
+    """Items that content says something of."""
 
     @classmethod
     def of(
-        cls, interactions: Interactions, item_I: RowArray, *, items: int, at_ms: int, config: TwoTowerConfig
+        cls,
+        interactions: Interactions,
+        item_I: RowArray,
+        *,
+        items: int,
+        at_ms: int,
+        config: TwoTowerConfig,
+        described_I: RowArray | None = None,
     ) -> "Examples":
         """Sort the lines.
 
@@ -74,6 +83,7 @@ class Examples:
             items: how many are scored.
             at_ms: the cut.
             config: the settings.
+            described_I: rows of the items that content says something of; none where None.
         """
         user_N, at_ms_N, item_N, weight_N = merged(
             interactions.user_N, interactions.at_ms_N, item_I[interactions.item_N], interactions.weight_N
@@ -81,7 +91,8 @@ class Examples:
         aged_N = decayed(weight_N, at_ms_N, at_ms=at_ms, half_life_days=config.half_life_days or None)
         starts_U1 = np.searchsorted(user_N, np.arange(len(interactions.users) + 1)).astype(np.int64)
         target_weight_N = _balanced(aged_N.astype(np.float64), user_N, config.person_balance)
-        return cls(starts_U1, item_N, at_ms_N, weight_N, target_weight_N, items, at_ms, config)
+        described_I = np.zeros(0, dtype=np.int32) if described_I is None else described_I
+        return cls(starts_U1, item_N, at_ms_N, weight_N, target_weight_N, items, at_ms, config, described_I)
 
     @cached_property
     def count_U(self) -> Longs:
@@ -135,6 +146,12 @@ class Examples:
     def known_I(self) -> RowArray:
         """The items that anybody took, in the order of rows."""
         return np.flatnonzero(self.target_share_I).astype(np.int32)
+
+    @cached_property
+    def rankable_I(self) -> RowArray:
+        """The items that anything is known of: choices are held against those too that nobody took, or such would rank
+        high for want of anything said against them."""
+        return np.union1d(self.known_I, self.described_I).astype(np.int32)
 
     def table(self) -> tuple[RowArray, RowArray]:
         """Return the person and the block of every example, [E] each."""
@@ -269,14 +286,14 @@ class EpochCut:
     def _candidates(self, target_item_K: RowArray, random: np.random.Generator) -> tuple[RowArray, FloatArray]:
         """Return the items that choices are held against, and the logarithm of their chance to be there, [C] each."""
         examples = self.examples
-        known_I, config = examples.known_I, examples.config
-        if len(known_I) <= config.full_softmax_items:
-            return known_I, np.zeros(len(known_I), dtype=np.float32)
-        drawn = known_I[random.integers(0, len(known_I), config.negatives)]
+        rankable_I, config = examples.rankable_I, examples.config
+        if len(rankable_I) <= config.full_softmax_items:
+            return rankable_I, np.zeros(len(rankable_I), dtype=np.float32)
+        drawn = rankable_I[random.integers(0, len(rankable_I), config.negatives)]
         candidate_C = np.unique(np.concatenate([target_item_K, drawn])).astype(np.int32)
         # The chance to be drawn neither as a target nor as one of the evenly drawn, in logarithms for precision.
         absent_C = len(target_item_K) * np.log1p(-np.minimum(examples.target_share_I[candidate_C], 0.999999))
-        absent_C = absent_C + config.negatives * np.log1p(-1 / len(known_I))
+        absent_C = absent_C + config.negatives * np.log1p(-1 / len(rankable_I))
         return candidate_C, np.log(-np.expm1(absent_C)).astype(np.float32)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FEWEST_HELD_OUT = 20
 """With fewer people to hold lines out of, ranking them tells nothing: training runs to its end."""
+MANY_REPEATS = 0.1
+"""Share of the held-out lines whose item the person had before from which on repeats count."""
 HELD_OUT_SHARE = 0.1
 """Of people, and of their lines."""
 FEWEST_LINES = 5
@@ -74,7 +76,7 @@ class Prepared:
         return random
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HeldOut:
     """People whose last lines training does not see."""
 
@@ -83,8 +85,16 @@ class HeldOut:
     target_B_K: npt.NDArray[np.int64]
     target_item_K: RowArray
 
+    @cached_property
+    def repeats(self) -> bool:
+        """Whether people take things again: then what they took before competes with what they take next."""
+        items = int(max(self.lines.item_L.max(initial=0), self.target_item_K.max(initial=0))) + 1
+        before_L = self.lines.person_L.astype(np.int64) * items + self.lines.item_L
+        held_K = self.target_B_K * items + self.target_item_K
+        return bool(np.isin(held_K, before_L).mean() >= MANY_REPEATS)
+
     def ndcg(self, model: "TwoTower", *, chunk: int = 512) -> float:
-        """Return how well the model ranks the held-out items above those that the people had not taken before."""
+        """Return how well the model ranks the held-out items; above those taken before only where many come again."""
         vector_BD, gains = model.place(self.lines, self.person_B), np.zeros(len(self.person_B))
         ideal_K = np.cumsum(1 / np.log2(np.arange(2, LENGTH + 2)))
         for start in range(0, len(vector_BD), chunk):
@@ -95,8 +105,9 @@ class HeldOut:
             wanted_BI[self.target_B_K[mine_K] - start, self.target_item_K[mine_K]] = True
             before_L = (self.lines.person_L >= start) & (self.lines.person_L < start + chunk)
             person_L, item_L = self.lines.person_L[before_L] - start, self.lines.item_L[before_L]
-            fresh_L = ~wanted_BI[person_L, item_L]
-            score_BI[person_L[fresh_L], item_L[fresh_L]] = -np.inf
+            if not self.repeats:
+                fresh_L = ~wanted_BI[person_L, item_L]
+                score_BI[person_L[fresh_L], item_L[fresh_L]] = -np.inf
             length = min(LENGTH, score_BI.shape[1])
             best_BK = np.argpartition(-score_BI, length - 1, axis=1)[:, :length]
             order_BK = np.argsort(-np.take_along_axis(score_BI, best_BK, axis=1), axis=1, kind="stable")
@@ -120,7 +131,8 @@ def prepare(interactions: Interactions, *, config: TwoTowerConfig, at_ms: int, s
     marks_IF = content(items.ids, catalog, buckets=config.content_buckets)
     users: Vocabulary[UserId] = Vocabulary() if config.person_id_dropout == 1 else interactions.users
     sizes = Sizes(users, items, config.content_buckets if marks_IF.nnz else 0, config.factors)
-    examples = Examples.of(interactions, item_I, items=len(items), at_ms=at_ms, config=config)
+    described_I = np.flatnonzero(np.diff(marks_IF.indptr)).astype(np.int32)
+    examples = Examples.of(interactions, item_I, items=len(items), at_ms=at_ms, config=config, described_I=described_I)
     examples, held_out = hold_out(examples, seed=seed)
     return Prepared(examples, marks_IF, sizes, popularity_I, held_out)
 
@@ -167,7 +179,7 @@ class Rounds:
     @property
     def products(self) -> int:
         """About how many multiplications a step takes."""
-        return self.size * len(self.prepared.examples.known_I) * self.prepared.config.factors
+        return self.size * len(self.prepared.examples.rankable_I) * self.prepared.config.factors
 
     def rate(self, epoch: int, step: int) -> float:
         """Return the learning rate of a step of an epoch, from 1: it falls to zero in a straight line."""

@@ -69,7 +69,15 @@ class Bag:
 class Trainer:
     """The tables and moments of both towers, and the step that improves them."""
 
-    def __init__(self, tables: Tables, content: csr_array, *, config: TwoTowerConfig, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        content: csr_array,
+        *,
+        config: TwoTowerConfig,
+        device: str = "cpu",
+        known_I: AnyArray | None = None,
+    ) -> None:
         """Begin at ``tables``.
 
         Args:
@@ -77,6 +85,7 @@ class Trainer:
             content: marks of every item [I, F].
             config: the settings.
             device: "cpu", or "cuda" where there is one.
+            known_I: rows of the items that anybody took; the others have no id of their own. All where None.
         """
         self.config = config
         self.device = torch.device(device)
@@ -86,6 +95,9 @@ class Trainer:
         self.times = {name: table.new_zeros(len(table)) for name, table in self.tables.items()}
         self._content = content
         self._described_I = np.diff(content.indptr) > 0
+        self._untouched_I = np.zeros(content.shape[0], dtype=bool)
+        if known_I is not None:
+            self._untouched_I = ~np.isin(np.arange(content.shape[0]), known_I)
         self._place_I = np.full(content.shape[0], -1, dtype=np.int64)
         self._touching: tuple[AnyArray, Bag | None] | None = None
         self._half = torch.bfloat16 if config.bfloat16 and _has_bfloat16(self.device) else torch.float32
@@ -224,7 +236,7 @@ class Trainer:
     def _kept(self, row_T: AnyArray, random: np.random.Generator) -> torch.Tensor:
         """Return 0 for items whose id is dropped, 1 for the others [T, 1]; without content an id is never dropped."""
         dropped_T = (random.random(len(row_T)) < self.config.item_id_dropout) & self._described_I[row_T]
-        return self._tensor(~dropped_T[:, None]).float()
+        return self._tensor(~(dropped_T | self._untouched_I[row_T])[:, None]).float()
 
     def _content_of(self, row_T: AnyArray) -> Bag | None:
         if not self._content.nnz:
