@@ -64,7 +64,7 @@ class Prepared:
         """Return where training begins."""
         from bespoke.models.two_tower import TwoTower
 
-        random = at_random(self.sizes, np.diff(self.content.indptr) > 0, seed=seed)
+        random = at_random(self.sizes, seed=seed)
         if isinstance(start, Als):
             everything = self.examples.everything()
             share_UI = everything.matrix(items=len(self.sizes.items), half_life_days=self.config.half_life_days)

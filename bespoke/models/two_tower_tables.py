@@ -16,7 +16,6 @@ from bespoke.models.two_tower_lines import ABOUT_PERSON, Lines
 
 Tables = Mapping[str, FloatArray]
 """person_ids [U, D], item_ids [I, D], content [F, D], history_map [D, D], about_map [P, D]."""
-DESCRIBED_LENGTH = 0.1
 RIDGE = 1e-3
 """Keeps the map from histories to als factors short where few people tell about it."""
 
@@ -42,17 +41,13 @@ class Sizes:
         }
 
 
-def at_random(sizes: Sizes, described_I: AnyArray, *, seed: int) -> dict[str, FloatArray]:
-    """Return item rows in random directions, and people who are what they took.
-
-    The ids of described items begin short, so that what is rarely taken stays where its content puts it.
-    """
+def at_random(sizes: Sizes, *, seed: int) -> dict[str, FloatArray]:
+    """Return item rows in random directions, and people who are what they took."""
     random = np.random.default_rng([seed, 4])
     tables = {name: np.zeros(shape, dtype=np.float32) for name, shape in sizes.shapes.items()}
     for name, scale in (("item_ids", 1.0), ("content", 0.5), ("about_map", 0.1)):
         drawn = random.standard_normal(tables[name].shape, dtype=np.float32)
         tables[name] = drawn * np.float32(scale / np.sqrt(sizes.factors))
-    tables["item_ids"][described_I] *= np.float32(DESCRIBED_LENGTH)
     tables["history_map"] = np.eye(sizes.factors, dtype=np.float32)
     return tables
 

@@ -30,7 +30,7 @@ def examples_of(config: TwoTowerConfig) -> Examples:
 def trainer_of(config: TwoTowerConfig) -> Trainer:
     random = np.random.default_rng(4)
     users, items = Vocabulary(f"u{n}" for n in range(PEOPLE)), Vocabulary(f"i{n}" for n in range(ITEMS))
-    tables = at_random(Sizes(users, items, BUCKETS, config.factors), np.ones(ITEMS, dtype=bool), seed=1)  # type: ignore[arg-type]
+    tables = at_random(Sizes(users, items, BUCKETS, config.factors), seed=1)  # type: ignore[arg-type]
     filled = {name: table + random.normal(0, 0.3, table.shape).astype(np.float32) for name, table in tables.items()}
     marks_IF = csr_array((random.random((ITEMS, BUCKETS)) < 0.4).astype(np.float32))
     return Trainer(filled, marks_IF, config=config)
