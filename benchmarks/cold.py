@@ -45,7 +45,7 @@ RIVAL, KINDS = "als", ("content", "two_tower")
 CUTS, WINDOW_DAYS, NEW_DAYS, TEST_DAYS, LIGHT_ORDERS = 12, 90, 14, 7, 5
 CHOSEN_ON_WEEKS = (19, 16, 13)
 """The cuts that settings are chosen on, in weeks before the end; the first reported one is 12 weeks before it."""
-K, TRIALS = 20, 8
+K, TRIALS = 20, 4
 SPACES: Mapping[str, Callable[[], Space]] = {
     "als": lambda: {
         "factors": Choices(choices=(32, 64, 128)),
