@@ -10,7 +10,6 @@ import ray
 import ray.exceptions
 
 from bespoke.catalog import Catalog
-from bespoke.clock import DAY_MS
 from bespoke.errors import BespokeError, TrainingError
 from bespoke.models.als import Als, AlsConfig
 from bespoke.models.base import History, Model, ModelConfig, OnEpoch
@@ -19,8 +18,9 @@ from bespoke.models.registry import model_of_kind
 from bespoke.models.two_tower import TwoTower
 from bespoke.models.two_tower_config import TwoTowerConfig
 from training.dataset import baskets, fingerprint, histories, to_interactions, within
+from training.windows import HELD_OUT
 
-VALIDATION_MS = 7 * DAY_MS
+VALIDATION_MS = round(HELD_OUT.total_seconds() * 1000)
 """How long before the cut the baskets begin on which a blend learns its weights."""
 
 

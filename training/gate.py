@@ -8,12 +8,12 @@ from bespoke.events import ItemId, UserId
 from bespoke.models.base import Basis, History, Model
 from bespoke.models.verdict import Comparison, Verdict
 from bespoke.statistics.paired import clustered_difference
+from training.champion import CHAMPION
 from training.evaluate import Measured
 
 METRIC = "ndcg@20"
 MARGIN_SHARE = 0.01
 """By how much of the champion's mean the lower end of the interval may lie below zero."""
-CHAMPION = "champion"
 BASELINES = ("buy_again", "popularity")
 COLLAPSED_AFTER = 20
 """So many people with a history of their own, all with one list: the model has collapsed."""

@@ -29,10 +29,10 @@ from training.dataset import Basket, histories, read_interactions, require_recen
 from training.dataset import baskets as baskets_of
 from training.evaluate import Say, measure, sampled
 from training.fit import FitRequest, fit
+from training.gate import METRIC
 from training.search_space import Space, load_space, space_path, with_values
 from training.windows import HELD_OUT, Windows
 
-METRIC = "ndcg@20"
 LENGTH = 20
 MAX_BASKETS = 2_000
 """Ranked per cut and trial."""

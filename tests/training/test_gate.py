@@ -12,8 +12,9 @@ from bespoke.models.buy_again import BuyAgain
 from bespoke.models.popularity import Popularity
 from bespoke.models.verdict import Verdict
 from bespoke.profiles import Recent
+from training.champion import CHAMPION
 from training.evaluate import Measured
-from training.gate import CHAMPION, METRIC, judge, require_sound
+from training.gate import METRIC, judge, require_sound
 
 PEOPLE = 200
 
