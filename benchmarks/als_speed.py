@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from benchmarks.als_quality import K, Split, published_split, quality
+from benchmarks.gowalla import K, Split, by_products, published_split, quality
 from benchmarks.harness import Figures, main
 from bespoke.models.als import AlsConfig, starting_tables
 from bespoke.models.als_epochs import both_sides, half_epoch, products
@@ -136,7 +136,7 @@ def _race(split: Split, factors: int) -> Figures:
     for name, contender in contenders.items():
         figures[f"{name}_cpu_s@{factors}"] = median_s[name]
         figures[f"{name}_wall_s@{factors}"] = float(np.median(wall_s[name][1:]))
-        figures[f"{name}_ndcg@{factors}"] = quality(split, *contender.tables, every=4)[f"ndcg@{K}"]
+        figures[f"{name}_ndcg@{factors}"] = quality(split, by_products(*contender.tables), every=4)[f"ndcg@{K}"]
         figures[f"{name}_epochs@{factors}"] = EPOCHS[name]
     return figures | {f"first_epoch_s@{factors}": wall_s["als"][0]}
 

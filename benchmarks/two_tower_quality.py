@@ -8,26 +8,21 @@ lines without a gain.
 model's own and `gain_over_start` what two_tower adds to it.
 """
 
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
+from benchmarks.gowalla import K, Split, published_split, quality
 from benchmarks.harness import Figures, main
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als, AlsConfig
-from bespoke.models.base import History, Interactions, Model
+from bespoke.models.base import AnyArray, FloatArray, History, Interactions
 from bespoke.models.two_tower import TwoTower
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.profiles import Recent
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "gowalla"
-K = 20
-BATCH = 512
 AT_MS = 1
 COLD = TwoTowerConfig(factors=128, epochs=8, half_life_days=0, history_lines=5000)
 """The defaults, but for more factors, and epochs for the five minutes that this may take."""
@@ -39,72 +34,34 @@ START = AlsConfig(factors=127, epochs=4, alpha0=0.02, regularisation=0.1, half_l
 
 def run() -> Figures:
     """Train twice and rank everything."""
-    train_UI, test_UI = (_matrix(name) for name in ("train", "test"))
-    interactions = _interactions(train_UI)
+    split = published_split()
+    interactions = _interactions(split.seen_UI)
     begun = time.perf_counter()
     cold = TwoTower.fit(interactions, config=COLD, at_ms=AT_MS)
     trained = time.perf_counter()
     start = Als.fit(interactions, config=START, at_ms=AT_MS)
     warm = TwoTower.fit(interactions, config=WARM, at_ms=AT_MS, start=start)
     ended = time.perf_counter()
-    ndcg, recall = quality(cold, train_UI, test_UI)
-    warm_ndcg, warm_recall = quality(warm, train_UI, test_UI)
-    start_ndcg, start_recall = quality(start, train_UI, test_UI, by_id=True)
+    figures = {"": ranked(cold, split), "warm_": ranked(warm, split), "start_": ranked(start, split, by_id=True)}
     return {
-        "ndcg@20": ndcg,
-        "recall@20": recall,
-        "warm_ndcg@20": warm_ndcg,
-        "warm_recall@20": warm_recall,
-        "start_ndcg@20": start_ndcg,
-        "start_recall@20": start_recall,
-        "gain_over_start": warm_ndcg - start_ndcg,
+        **{f"{prefix}{name}": value for prefix, found in figures.items() for name, value in found.items()},
+        "gain_over_start": figures["warm_"][f"ndcg@{K}"] - figures["start_"][f"ndcg@{K}"],
         "seconds": trained - begun,
         "warm_seconds": ended - trained,
     }
 
 
-def quality(model: Model, train_UI: csr_array, test_UI: csr_array, *, by_id: bool = False) -> tuple[float, float]:
-    """Return NDCG@20 and Recall@20 over everybody with test items.
+def ranked(model: Als | TwoTower, split: Split, *, by_id: bool = False) -> Figures:
+    """Return how well a model ranks; ``by_id`` by its rows of people alone, without their histories."""
+    row_I = model.vocabulary.rows(_ids(np.arange(split.seen_UI.shape[1])))
 
-    Args:
-        model: to be measured.
-        train_UI: what everybody took, which is not ranked.
-        test_UI: what counts as found.
-        by_id: whether people come with their ids alone, without their lines.
-    """
-    row_I = model.vocabulary.rows(_ids(range(train_UI.shape[1])))
-    gained, found = [], []
-    people = np.flatnonzero(np.diff(test_UI.indptr))
-    for start in range(0, len(people), BATCH):
-        row_B = people[start : start + BATCH]
-        known = [History(UserId(str(row)), () if by_id else _recent(train_UI, row), AT_MS) for row in row_B]
-        scores_BI = model.scores_batch(known)[:, row_I]
+    def scores_of(row_B: AnyArray) -> FloatArray:
+        known = [History(UserId(str(row)), () if by_id else _recent(split.seen_UI, row), AT_MS) for row in row_B]
+        scores_BI: FloatArray = model.scores_batch(known)[:, row_I]
         scores_BI[:, row_I < 0] = -np.inf
-        scores_BI[train_UI[row_B].nonzero()] = -np.inf
-        hit_BK, count_B = _hits(scores_BI, test_UI[row_B])
-        discount_K = 1 / np.log2(np.arange(2, K + 2))
-        ideal_B = np.cumsum(discount_K)[np.minimum(count_B, K) - 1]
-        gained.append((hit_BK @ discount_K) / ideal_B)
-        found.append(hit_BK.sum(axis=1) / count_B)
-    return float(np.concatenate(gained).mean()), float(np.concatenate(found).mean())
+        return scores_BI
 
-
-def _hits(scores_BI: np.ndarray, test_BI: csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of each person's best 20 are test items [B, K], and how many test items there are [B]."""
-    best_BK = np.argpartition(-scores_BI, K - 1, axis=1)[:, :K]
-    order_BK = np.argsort(-np.take_along_axis(scores_BI, best_BK, axis=1), axis=1, kind="stable")
-    wanted_BI = test_BI.toarray() > 0
-    hit_BK = np.take_along_axis(wanted_BI, np.take_along_axis(best_BK, order_BK, axis=1), axis=1)
-    return hit_BK, wanted_BI.sum(axis=1)
-
-
-def _matrix(name: str) -> csr_array:
-    path = DATA / f"{name}.parquet"
-    if not path.exists():
-        sys.exit(f"two_tower_quality: no {path}; it needs the Gowalla split of LightGCN as Parquet (user_id, item_id)")
-    table = pq.read_table(path)
-    rows, columns = table["user_id"].to_numpy(), table["item_id"].to_numpy()
-    return csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(29858, 40981))
+    return quality(split, scores_of)
 
 
 def _interactions(train_UI: csr_array) -> Interactions:
@@ -117,8 +74,8 @@ def _recent(train_UI: csr_array, row: int) -> tuple[Recent, ...]:
     return tuple(Recent(0, id, "purchase", 1.0) for id in _ids(items))
 
 
-def _ids(rows: object) -> list[ItemId]:
-    return [ItemId(str(row)) for row in rows]  # type: ignore[attr-defined]
+def _ids(row_N: AnyArray) -> list[ItemId]:
+    return [ItemId(str(row)) for row in row_N]
 
 
 if __name__ == "__main__":
