@@ -56,9 +56,11 @@ INTERACTION_OF_NAME: Mapping[str, InteractionType] = {
 RECOMMENDATION_SERVED = "Recommendation Served"
 RECOMMENDATION_VIEWED = "Recommendation Viewed"
 EVENT_FAILED = "Event Failed"
-SYSTEM_EVENTS = frozenset({RECOMMENDATION_SERVED, EVENT_FAILED, "Segment Entered", "Segment Left"})
+SEGMENT_ENTERED = "Segment Entered"
+SEGMENT_LEFT = "Segment Left"
+SYSTEM_EVENTS = frozenset({RECOMMENDATION_SERVED, EVENT_FAILED, SEGMENT_ENTERED, SEGMENT_LEFT})
 """What the system says of itself; nobody may send these."""
-SYSTEM_IDS = ("served-", "failed-")
+SYSTEM_IDS = ("served-", "failed-", "segment-")
 """How the messageIds of system events begin."""
 
 
@@ -71,6 +73,7 @@ class Line:
     price: float | None = None
     """Unit price, in the currency of the event."""
     category: str | None = None
+    brand: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class Event:
     traits: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
     lines: tuple[Line, ...] = ()
+    source: str = ""
+    """Who sent it: the name of an API key, or ``file:`` and the name of an import."""
 
     @property
     def person(self) -> UserId:
@@ -100,6 +105,11 @@ class Event:
     def interaction(self) -> InteractionType | None:
         """What the person did with ``lines``, or None where the event is about no item."""
         return INTERACTION_OF_NAME.get(self.name) if self.name is not None and self.lines else None
+
+    @property
+    def kind(self) -> str:
+        """What it counts as: the interaction, else a track message's name, else the type."""
+        return self.interaction or (self.name if self.type is EventType.TRACK and self.name else self.type.value)
 
     def to_payload(self) -> bytes:
         """Return the regular JSON form that the event log keeps."""
@@ -115,6 +125,7 @@ class Event:
                 "properties": self.properties,
                 "traits": self.traits,
                 "context": self.context,
+                "source": self.source,
             }
         )
 
@@ -140,6 +151,7 @@ class Event:
                 traits=raw["traits"],
                 context=raw["context"],
                 lines=lines_of(kind, name, properties),
+                source=raw["source"],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidEvent("payload", payload[:60], "an event as the log keeps it") from error
@@ -170,6 +182,7 @@ def lines_of(kind: EventType, name: str | None, properties: Mapping[str, Any]) -
             row.get("quantity", 1.0) if row.get("quantity") is not None else 1.0,
             row.get("price"),
             row.get("category"),
+            row.get("brand"),
         )
         for row in rows
         if isinstance(row, dict) and row.get("product_id") is not None

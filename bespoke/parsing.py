@@ -37,6 +37,7 @@ def parse_event(
     type: EventType | None = None,
     sent_at: str | None = None,
     replay: bool = False,
+    source: str = "",
 ) -> Event:
     """Check one message of the Segment dialect and make it regular.
 
@@ -46,6 +47,7 @@ def parse_event(
         type: what the route says it is; the message's own ``type`` where the route says nothing.
         sent_at: the batch's ``sentAt``, where the message has none.
         replay: accept events of any age.
+        source: who sent it.
 
     Raises:
         InvalidEvent: names the field, the value and what is allowed.
@@ -70,6 +72,7 @@ def parse_event(
         traits=_traits(message, kind),
         context=_mapping(message, "context"),
         lines=lines_of(kind, name, properties),
+        source=source,
     )
     _checklines_of(event)
     return event
@@ -229,9 +232,13 @@ def _check_line(row: Mapping[str, Any], path: str) -> None:
         _id(item_id, f"{path}.product_id")
     _check_amount(row.get("quantity"), f"{path}.quantity")
     _check_amount(row.get("price"), f"{path}.price")
-    category = row.get("category")
-    if category is not None and (category.__class__ is not str or len(category) > MAX_ID_CHARS):
-        raise InvalidEvent(f"{path}.category", category, f"a string of at most {MAX_ID_CHARS} characters")
+    _check_label(row.get("category"), f"{path}.category")
+    _check_label(row.get("brand"), f"{path}.brand")
+
+
+def _check_label(value: Any, path: str) -> None:
+    if value is not None and (value.__class__ is not str or len(value) > MAX_ID_CHARS):
+        raise InvalidEvent(path, value, f"a string of at most {MAX_ID_CHARS} characters")
 
 
 def _check_amount(value: Any, path: str) -> None:

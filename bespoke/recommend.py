@@ -23,6 +23,8 @@ POOL = 100
 """At least so many candidates are ranked, so that later steps have something to choose from."""
 
 FEATURES_UNAVAILABLE = "features_unavailable"
+FEATURES_STALE = "features_stale"
+"""What is known of the person is too old to be used."""
 NO_MODEL = "no_model"
 MODEL_FAILED = "model_failed"
 

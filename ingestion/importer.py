@@ -138,7 +138,7 @@ def _append(raw: Iterable[Raw], log: EventLog, mapping: Mapping, result: ImportR
             good = []
             for one in chunk:
                 try:
-                    good.append(_message(one, received_at=received_at, replay=mapping.replay))
+                    good.append(_message(one, mapping, received_at=received_at))
                     result.lines += one.lines
                 except InvalidEvent as error:
                     if rejects_file is None:
@@ -156,10 +156,11 @@ def _append(raw: Iterable[Raw], log: EventLog, mapping: Mapping, result: ImportR
             rejects_file.close()
 
 
-def _message(raw: Raw, *, received_at: datetime, replay: bool) -> Message:
+def _message(raw: Raw, mapping: Mapping, *, received_at: datetime) -> Message:
     if raw.problem is not None:
         raise raw.problem
-    event = parse_event(raw.message, received_at=from_ms(raw.at_ms) if replay else received_at, replay=True)
+    received_at = from_ms(raw.at_ms) if mapping.replay else received_at
+    event = parse_event(raw.message, received_at=received_at, replay=True, source=f"file:{mapping.name}")
     return Message(
         key=event.person, message_id=event.message_id, received_ms=event.received_ms, payload=encode_event(event)
     )

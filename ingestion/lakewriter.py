@@ -1,6 +1,6 @@
 """The lake writer: gathers applied events and state rows and writes them as files of an offset range."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bespoke.clock import HOUR_MS, SECOND_MS, from_ms
@@ -34,8 +34,15 @@ class LakeWriter:
     A file that was written just before a crash, and not yet counted, is discarded at the next start and written anew.
     """
 
-    def __init__(self, lake: Lake, log: EventLog, profiles: ProfileStore) -> None:
-        self._lake, self._log, self._profiles = lake, log, profiles
+    def __init__(
+        self,
+        lake: Lake,
+        log: EventLog,
+        profiles: ProfileStore,
+        *,
+        enrich: Callable[[Event], Event] = lambda event: event,
+    ) -> None:
+        self._lake, self._log, self._profiles, self._enrich = lake, log, profiles, enrich
         self._open: dict[int, _Open] = {}
         self._compacted_ms = 0
 
@@ -107,7 +114,9 @@ class LakeWriter:
         records = self._log.read(partition, offset=position, limit=min(RESUME_BATCH, committed - position))
         skipped = self._profiles.skipped(partition, position, committed)
         offsets = [(record.position.offset, record.payload) for record in records]
-        events = [(offset, Event.from_payload(payload)) for offset, payload in offsets if offset not in skipped]
+        events = [
+            (offset, self._enrich(Event.from_payload(payload))) for offset, payload in offsets if offset not in skipped
+        ]
         next_offset = records[-1].position.offset + 1
         self.add(partition, events, next_offset=next_offset)
         return next_offset

@@ -8,16 +8,19 @@ lake, system events) is delivered from there at least once, and repeating a deli
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from bespoke.clock import DAY_MS, Clock, to_ms
+from bespoke.clock import DAY_MS, SECOND_MS, Clock, to_ms
 from bespoke.errors import ConfigError, InvalidEvent, Unavailable
-from bespoke.events import EVENT_FAILED, RECOMMENDATION_SERVED, Event, EventType, MessageId, UserId
-from bespoke.profiles import EMPTY, Profile, fold
+from bespoke.events import EVENT_FAILED, Event, EventType, MessageId, UserId
+from bespoke.profiles import EMPTY, changes_profile, fold
 from ingestion.cache import ProfileCache
 from ingestion.features import FeatureDelivery, FeatureSink
+from ingestion.intake import Intake
 from ingestion.lakewriter import LakeWriter
+from ingestion.segment_desk import SegmentDesk
+from ingestion.segments import Reason, Settled
 from storage.eventlog.base import EventLog, Message, Record
 from storage.profiles import Commit, ProfileStore, StoredProfile
 
@@ -29,18 +32,23 @@ RETRY_S = 1.0
 """How long to wait for a store that cannot be reached."""
 CLOSE_PUSH_S = 5.0
 """How long the end of a process is held up for online features; the next one goes on."""
+IDLE_S = 0.2
+"""How long the log is waited for at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Applied:
-    """What one batch came to."""
+    """What one batch comes to."""
 
-    events: tuple[tuple[int, Event], ...]
+    events: list[tuple[int, Event]] = field(default_factory=list)
     """The accepted events with their offsets."""
-    message_ids: tuple[tuple[str, int], ...]
-    failures: tuple[Message, ...]
-    skipped: tuple[int, ...]
-    """The offsets of repeated and of unreadable messages."""
+    message_ids: list[tuple[str, int]] = field(default_factory=list)
+    failures: list[Message] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
+    """The offsets of messages that cause nothing: repeated, unreadable, of bots, near-duplicates."""
+    changed: dict[UserId, StoredProfile] = field(default_factory=dict)
+    happened_ms: dict[UserId, int] = field(default_factory=dict)
+    """When the earliest event of each changed person happened."""
 
 
 class Processor:
@@ -52,8 +60,11 @@ class Processor:
         lake: where events and state rows go, in files.
         partitions: the partitions that this process alone may apply.
         sink: online features; None leaves them to a later process.
-        clock: the time of deliveries.
+        clock: the time of deliveries, and at which segments are looked at.
         batch: messages per transaction.
+        intake: what becomes of events before they are folded.
+        segments: who is in which; None leaves them to a later process.
+        data_time: take the time from the messages, for replays of the past.
     """
 
     def __init__(
@@ -66,9 +77,14 @@ class Processor:
         sink: FeatureSink | None,
         clock: Clock,
         batch: int = 1_000,
+        intake: Intake | None = None,
+        segments: SegmentDesk | None = None,
+        data_time: bool = False,
     ) -> None:
         self._log, self._profiles, self._lake = log_, profiles, lake
         self._sink, self._clock, self._batch = sink, clock, batch
+        self._intake, self._segments = intake or Intake(), segments
+        self._data_ms: int | None = 0 if data_time else None
         self._next = {partition: profiles.committed(partition) for partition in partitions}
         self._cache = ProfileCache()
         self._features = None if sink is None else FeatureDelivery(log_, profiles, sink, list(self._next))
@@ -97,7 +113,10 @@ class Processor:
             Superseded: another process applies these partitions.
         """
         now_ms = to_ms(self._clock.now())
+        if self._segments is not None:
+            self._segments.refresh(now_ms=now_ms)
         read = sum(self._apply(partition, now_ms=now_ms) for partition in self._next)
+        looked = self._look(self._moment(now_ms))
         self._deliver_events()
         if self._features is not None:
             self._features.deliver(self.offsets)
@@ -105,7 +124,7 @@ class Processor:
         self._forget(now_ms)
         if not read:
             self._lake.compact_due(now_ms=now_ms)
-        return read
+        return read + looked
 
     def run(self, until: Callable[[], bool]) -> None:
         """Step until ``until()``; wait where there is nothing to do, and for stores that cannot be reached."""
@@ -113,7 +132,7 @@ class Processor:
             seen = self.offsets
             try:
                 if not self.step():
-                    self._log.wait(seen, timeout_s=0.2)
+                    self._log.wait(seen, timeout_s=self._idle_s())
                 self.waits_for = None
             except Unavailable as error:
                 if self.waits_for is None:
@@ -133,61 +152,120 @@ class Processor:
         records = self._log.read(partition, offset=first, limit=self._batch)
         if not records:
             return 0
-        applied = self._decode(partition, records, now_ms=now_ms)
-        changed = self._fold(partition, applied.events)
+        applied = Applied()
+        events = self._decode(partition, records, applied, now_ms=now_ms)
+        self._fold(partition, events, applied)
+        settled = self._settle(applied, now_ms=now_ms)
         next_offset = records[-1].position.offset + 1
         self._profiles.commit(
             Commit(
                 partition=partition,
                 first_offset=first,
                 next_offset=next_offset,
-                profiles=changed,
+                profiles=settled.profiles,
                 message_ids=applied.message_ids,
-                events=applied.failures,
+                events=[*applied.failures, *settled.transitions],
                 skipped=applied.skipped,
+                memberships=settled.memberships,
             )
         )
         self._next[partition] = next_offset
         self._lake.add(partition, applied.events, next_offset=next_offset)
-        self._cache.put(changed)
+        self._cache.put(settled.profiles)
         return len(records)
 
-    def _decode(self, partition: int, records: Sequence[Record], *, now_ms: int) -> Applied:
+    def _decode(
+        self, partition: int, records: Sequence[Record], applied: Applied, *, now_ms: int
+    ) -> list[tuple[int, Event]]:
+        """Return the events that were not applied before, enriched, with their offsets."""
         seen = self._profiles.applied(partition, [record.message_id for record in records])
-        events, message_ids, failures, skipped = [], [], [], []
+        events = []
         for record in records:
             offset = record.position.offset
             if record.message_id in seen:
-                skipped.append(offset)
+                applied.skipped.append(offset)
+                self._intake.repeated(record)
                 continue
             seen.add(record.message_id)
             # Replayed history is received in its own time; a repeat of it comes soon after it was applied.
-            message_ids.append((record.message_id, max(record.received_ms, now_ms)))
+            applied.message_ids.append((record.message_id, max(record.received_ms, now_ms)))
+            if self._data_ms is not None:
+                self._data_ms = max(self._data_ms, record.received_ms)
             try:
-                events.append((offset, Event.from_payload(record.payload)))
+                events.append((offset, self._intake.enrich(Event.from_payload(record.payload))))
             except InvalidEvent as error:
-                failures.append(failed(record, error))
-                skipped.append(offset)
-        return Applied(tuple(events), tuple(message_ids), tuple(failures), tuple(skipped))
+                applied.failures.append(failed(record, error))
+                applied.skipped.append(offset)
+        return events
 
-    def _fold(self, partition: int, events: Sequence[tuple[int, Event]]) -> list[StoredProfile]:
-        folding = [(offset, event) for offset, event in events if changes_profile(event)]
-        people = {event.person for _, event in folding}
+    def _fold(self, partition: int, events: Sequence[tuple[int, Event]], applied: Applied) -> None:
+        people = {event.person for _, event in events if changes_profile(event)}
         missing = [person for person in people if person not in self._cache]
         known = self._profiles.load(missing) if missing else {}
-        state: dict[UserId, tuple[Profile, int]] = {}
-        for offset, event in folding:
+        for offset, event in events:
+            if not changes_profile(event):
+                applied.events.append((offset, event))
+                continue
             person = event.person
-            if person in state:
-                profile = state[person][0]
-            else:
-                stored = self._cache.get(person) or known.get(person)
-                profile = stored.profile if stored else EMPTY
-            state[person] = fold(profile, event), offset + 1
-        return [
-            StoredProfile(user_id=person, profile=profile, version=version, partition=partition)
-            for person, (profile, version) in state.items()
-        ]
+            before = applied.changed.get(person) or self._cache.get(person) or known.get(person)
+            profile = EMPTY if before is None else before.profile
+            if self._intake.leaves_out(event, profile):
+                applied.skipped.append(offset)
+                continue
+            applied.events.append((offset, event))
+            segments = () if before is None else before.segments
+            due_ms = None if before is None else before.due_ms
+            applied.changed[person] = StoredProfile(
+                person, fold(profile, event), offset + 1, partition, segments, due_ms
+            )
+            applied.happened_ms[person] = min(applied.happened_ms.get(person, event.at_ms), event.at_ms)
+
+    def _settle(self, applied: Applied, *, now_ms: int) -> Settled:
+        people = tuple(applied.changed.values())
+        if self._segments is None or not people:
+            return Settled(people)
+        at_ms = self._moment(now_ms)
+        return self._segments.settle(people, at_ms=at_ms, reason=Reason.EVENT, happened_ms=applied.happened_ms)
+
+    def _look(self, at_ms: int) -> int:
+        """Look at people whose segments may have changed without a message; return how many were looked at."""
+        if self._segments is None:
+            return 0
+        looked = 0
+        for waiting in self._segments.waiting(now_ms=at_ms):
+            settled = self._segments.settle(waiting.people, at_ms=at_ms, reason=waiting.reason)
+            moved = [after for before, after in zip(waiting.people, settled.profiles, strict=True) if before != after]
+            if moved:
+                here = self._next[waiting.partition]
+                self._profiles.commit(
+                    Commit(
+                        partition=waiting.partition,
+                        first_offset=here,
+                        next_offset=here,
+                        profiles=(),
+                        message_ids=(),
+                        events=settled.transitions,
+                        moved=moved,
+                        memberships=settled.memberships,
+                    )
+                )
+                self._cache.put(moved)
+            self._segments.reviewed(waiting)
+            # Nobody is somebody's turn too: the next partition's review comes after.
+            looked += max(len(waiting.people), 1)
+        return looked
+
+    def _moment(self, now_ms: int) -> int:
+        """Return the time at which segments are looked at: now, or that of the newest message of a replay."""
+        return now_ms if self._data_ms is None else self._data_ms
+
+    def _idle_s(self) -> float:
+        """Return how long the log may be waited for: until somebody has to be looked at, and not for long."""
+        if self._segments is None:
+            return IDLE_S
+        now_ms = self._moment(to_ms(self._clock.now()))
+        next_ms = self._segments.next_look_ms(now_ms=now_ms)
+        return IDLE_S if next_ms is None else min(IDLE_S, max(next_ms - now_ms, 0) / SECOND_MS)
 
     def _forget(self, now_ms: int) -> None:
         """Drop, once a day, the messageIds that are older than a repeat may be."""
@@ -209,11 +287,6 @@ def _check_log_reaches(log_: EventLog, partition: int, offset: int) -> None:
             f"the profile store has applied partition {partition} up to {offset}, but the event log ends at {end}; "
             "they do not belong together: bring the log back, or start anew without the profile store and the lake"
         )
-
-
-def changes_profile(event: Event) -> bool:
-    """Return whether the event says something of the person, rather than of what the system did."""
-    return event.name not in (RECOMMENDATION_SERVED, EVENT_FAILED)
 
 
 def failed(record: Record, error: InvalidEvent) -> Message:

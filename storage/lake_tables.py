@@ -17,7 +17,13 @@ from bespoke.profiles import STATE_COLUMNS
 TIMESTAMP = pa.timestamp("ms", tz="UTC")
 
 LINE = pa.struct(
-    [("item_id", pa.string()), ("quantity", pa.float64()), ("price", pa.float64()), ("category", pa.string())]
+    [
+        ("item_id", pa.string()),
+        ("quantity", pa.float64()),
+        ("price", pa.float64()),
+        ("category", pa.string()),
+        ("brand", pa.string()),
+    ]
 )
 
 EVENTS = pa.schema(
@@ -37,6 +43,7 @@ EVENTS = pa.schema(
         ("properties_json", pa.string()),
         ("traits_json", pa.string()),
         ("context_json", pa.string()),
+        ("source", pa.string()),
         ("partition", pa.int32()),
         ("offset", pa.int64()),
     ]
@@ -57,12 +64,15 @@ INTERACTIONS = pa.schema(
 
 _STATE_TYPES = {
     "int": pa.int64(),
+    "float": pa.float64(),
     "ints": pa.list_(pa.int64()),
     "floats": pa.list_(pa.float64()),
     "string": pa.string(),
     "strings": pa.list_(pa.string()),
 }
-_STATE = pa.schema([(name, _STATE_TYPES[kind]) for name, kind in STATE_COLUMNS.items()])
+_STATE = pa.schema(
+    [*((name, _STATE_TYPES[kind]) for name, kind in STATE_COLUMNS.items()), ("segments", pa.list_(pa.string()))]
+)
 
 STATES = pa.schema(
     [
@@ -97,11 +107,11 @@ class StateRow:
     user_id: str
     version: int
     row_json: bytes
-    """The JSON of :func:`bespoke.profiles.to_row`: it is never unpacked into Python values on the way."""
+    """The JSON of :func:`bespoke.profiles.to_row` and ``segments``: it never becomes Python values on the way."""
 
     @classmethod
     def of(cls, row: "StateRow | Mapping[str, Any]") -> "StateRow":
-        """Return ``row``; a mapping holds the columns of ``to_row`` and ``user_id`` and ``version``."""
+        """Return ``row``; a mapping holds ``user_id``, ``version`` and the columns of ``to_row``."""
         return row if isinstance(row, StateRow) else cls(row["user_id"], row["version"], orjson.dumps(dict(row)))
 
 
@@ -125,6 +135,7 @@ def events_table(events: Sequence[Event], offsets: Sequence[int], *, partition: 
         "properties_json": [_json(_without_products(event)) for event in events],
         "traits_json": [_json(event.traits) for event in events],
         "context_json": [_json(event.context) for event in events],
+        "source": [event.source for event in events],
         "partition": pa.repeat(pa.scalar(partition, pa.int32()), len(events)),
         "offset": offsets,
     }
@@ -139,6 +150,7 @@ def _lines_array(lines_of: Sequence[Sequence[Line]]) -> pa.ListArray:
         pa.array([float(line.quantity) for line in lines], pa.float64()),
         pa.array([line.price for line in lines], pa.float64()),
         pa.array([line.category for line in lines], pa.string()),
+        pa.array([line.brand for line in lines], pa.string()),
     ]
     return pa.ListArray.from_arrays(starts, pa.StructArray.from_arrays(fields, fields=list(LINE)))
 

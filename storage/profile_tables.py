@@ -1,8 +1,10 @@
 """The tables of the profile store, and the form in which a profile's state rests in them."""
 
+from collections.abc import Sequence
+
 import orjson
 import pyarrow as pa
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
 
 from bespoke.profiles import Profile, from_row, to_row
 
@@ -25,7 +27,9 @@ profiles = Table(
     Column("partition", Integer, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("pushed_version", BigInteger, nullable=False, default=0),
+    Column("due_ms", BigInteger),
     Column("state", LargeBinary, nullable=False),
+    comment="due_ms is when time alone may change the segments of a person.",
 )
 _unpushed = text("pushed_version < version")
 # Holds only the profiles that wait for their push, so finding them costs nothing when there are none.
@@ -35,6 +39,34 @@ Index(
     profiles.c.version,
     sqlite_where=_unpushed,
     postgresql_where=_unpushed,
+)
+
+_due = text("due_ms IS NOT NULL")
+Index("profiles_due", profiles.c.partition, profiles.c.due_ms, sqlite_where=_due, postgresql_where=_due)
+Index("profiles_of_partition", profiles.c.partition, profiles.c.user_id)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    Column("segment", String, primary_key=True),
+    Column("partition", Integer, nullable=False),
+    Column("inside", Boolean, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    comment="Of everybody who was ever in a segment: whether still, and how many transitions there were.",
+    sqlite_with_rowid=False,
+)
+_inside = text("inside")
+Index("members", memberships.c.segment, memberships.c.user_id, sqlite_where=_inside, postgresql_where=_inside)
+
+segment_reviews = Table(
+    "segment_reviews",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", String, nullable=False),
+    Column("reached", String),
+    comment="How far everybody was held against the definitions of that fingerprint; NULL where all were.",
 )
 
 applied_messages = Table(
@@ -82,14 +114,15 @@ _CODEC = pa.Codec("zstd", 1)
 _LENGTH_BYTES = 4
 
 
-def encode_state(profile: Profile) -> bytes:
-    """Return the form in which a profile rests: the JSON of its row, compressed, after its length."""
-    return pack(orjson.dumps(to_row(profile)))
+def encode_state(profile: Profile, segments: Sequence[str] = ()) -> bytes:
+    """Return the form in which a profile rests: the JSON of its row and its segments, compressed, after its length."""
+    return pack(orjson.dumps({**to_row(profile), "segments": list(segments)}))
 
 
-def decode_state(state: bytes) -> Profile:
-    """Return the profile that :func:`encode_state` wrote."""
-    return from_row(orjson.loads(unpack(state)))
+def decode_state(state: bytes) -> tuple[Profile, tuple[str, ...]]:
+    """Return the profile and the segments that :func:`encode_state` wrote."""
+    row = orjson.loads(unpack(state))
+    return from_row(row), tuple(row["segments"])
 
 
 def pack(row_json: bytes) -> bytes:

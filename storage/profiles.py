@@ -12,21 +12,21 @@ push.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, select, tuple_, update
 
 from bespoke.events import UserId
-from bespoke.profiles import Profile
 from storage.eventlog.base import Message
 from storage.lake_tables import StateRow
+from storage.profile_segments import SELECT_PROFILES, Membership, SegmentRows, StoredProfile, stored
 from storage.profile_tables import (
     applied_messages,
-    decode_state,
     encode_state,
     event_outbox,
+    memberships,
     metadata,
     partitions,
     profiles,
@@ -37,20 +37,11 @@ from storage.profile_tables import (
 from storage.sql import Superseded, open_engine, reading, upsert, writing
 from storage.sqlite import BUSY_TIMEOUT_S
 
+__all__ = ["Commit", "Membership", "PendingStates", "ProfileStore", "StoredProfile"]
+
 _IDS_PER_QUERY = 10_000
 """SQLite takes 32,766 values in a statement."""
 _FORGET_AT_ONCE = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class StoredProfile:
-    """One person's profile as of a message."""
-
-    user_id: UserId
-    profile: Profile
-    version: int
-    """The offset after the last message that was folded in; it only grows."""
-    partition: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +59,10 @@ class Commit:
     """System events to append to the log."""
     skipped: Sequence[int] = ()
     """Offsets of the messages that caused nothing: repeated ones, and such that cannot be read."""
+    moved: Sequence[StoredProfile] = ()
+    """People whose segments changed without a message; their states in the lake stay as they are."""
+    memberships: Sequence[Membership] = ()
+    """The memberships that changed, each once."""
 
 
 class PendingStates(NamedTuple):
@@ -78,7 +73,7 @@ class PendingStates(NamedTuple):
     next_offset: int
 
 
-class ProfileStore:
+class ProfileStore(SegmentRows):
     """Profiles in an SQL database. Safe to use from several threads; each partition has one committing process."""
 
     def __init__(self, url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
@@ -93,7 +88,10 @@ class ProfileStore:
             Unavailable: the database cannot be reached.
         """
         self._engine = open_engine(url, metadata, busy_timeout_s=busy_timeout_s)
-        self._save_profile = upsert(self._engine, profiles, update=["partition", "version", "state"])
+        self._save_profile = upsert(
+            self._engine, profiles, update=["partition", "version", "pushed_version", "due_ms", "state"]
+        )
+        self._save_membership = upsert(self._engine, memberships, update=["partition", "inside", "ordinal", "since_ms"])
         self._save_message = upsert(self._engine, applied_messages, update=["received_ms"])
         self._save_state = upsert(self._engine, state_outbox, update=["state"])
         self._save_partition = upsert(self._engine, partitions, update=[])
@@ -114,9 +112,9 @@ class ProfileStore:
             rows = [
                 row
                 for some in _chunks(user_ids)
-                for row in connection.execute(_SELECT_PROFILES.where(profiles.c.user_id.in_(some)))
+                for row in connection.execute(SELECT_PROFILES.where(profiles.c.user_id.in_(some)))
             ]
-        return {row.user_id: _stored(row) for row in rows}
+        return {row.user_id: stored(row) for row in rows}
 
     def applied(self, partition: int, message_ids: Iterable[str]) -> set[str]:
         """Return those of ``message_ids`` that were applied before."""
@@ -137,16 +135,19 @@ class ProfileStore:
             Unavailable: the database is locked past the timeout or cannot be written; nothing was stored.
         """
         # Encoded before the transaction: it is most of the work, and would keep other partitions' commits waiting.
-        rows = [_row(stored) for stored in batch.profiles]
+        rows, moved = list(map(_row, batch.profiles)), list(map(_row, batch.moved))
         messages = [
             {"partition": batch.partition, "message_id": message_id, "received_ms": received_ms}
             for message_id, received_ms in batch.message_ids
         ]
         with writing(self._engine) as connection:
             self._move_committed(connection, batch)
+            if rows or moved:
+                connection.execute(self._save_profile, [*rows, *moved])
             if rows:
-                connection.execute(self._save_profile, rows)
                 connection.execute(self._save_state, rows)
+            if batch.memberships:
+                connection.execute(self._save_membership, [asdict(membership) for membership in batch.memberships])
             if messages:
                 connection.execute(self._save_message, messages)
             if batch.skipped:
@@ -174,14 +175,14 @@ class ProfileStore:
     def unpushed(self, of_partitions: Iterable[int], limit: int) -> list[StoredProfile]:
         """Return at most ``limit`` profiles whose newest version was not yet pushed, the longest waiting first."""
         query = (
-            _SELECT_PROFILES.where(profiles.c.pushed_version < profiles.c.version)
+            SELECT_PROFILES.where(profiles.c.pushed_version < profiles.c.version)
             .where(profiles.c.partition.in_(list(of_partitions)))
             .order_by(profiles.c.version)
             .limit(limit)
         )
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
-        return [_stored(row) for row in rows]
+        return [stored(row) for row in rows]
 
     def mark_pushed(self, versions: Iterable[tuple[UserId, int]]) -> None:
         """Remember the pushed version of each person; a later version that came meanwhile still waits."""
@@ -278,7 +279,6 @@ class ProfileStore:
                 return forgotten
 
 
-_SELECT_PROFILES = select(profiles.c.user_id, profiles.c.state, profiles.c.version, profiles.c.partition)
 _MARK_PUSHED = (
     update(profiles)
     .where(profiles.c.user_id == bindparam("of_user"), profiles.c.pushed_version < bindparam("pushed"))
@@ -286,17 +286,16 @@ _MARK_PUSHED = (
 )
 
 
-def _row(stored: StoredProfile) -> dict[str, Any]:
+def _row(one: StoredProfile) -> dict[str, Any]:
     return {
-        "user_id": stored.user_id,
-        "partition": stored.partition,
-        "version": stored.version,
-        "state": encode_state(stored.profile),
+        "user_id": one.user_id,
+        "partition": one.partition,
+        "version": one.version,
+        # Whatever was pushed of this version, the segments may differ from it.
+        "pushed_version": 0,
+        "due_ms": one.due_ms,
+        "state": encode_state(one.profile, one.segments),
     }
-
-
-def _stored(row: Row[*tuple[Any, ...]]) -> StoredProfile:
-    return StoredProfile(row.user_id, decode_state(row.state), row.version, row.partition)
 
 
 def _event_row(message: Message) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from bespoke.clock import from_ms
 from bespoke.errors import TrainingError, Unavailable
 from bespoke.events import InteractionType, ItemId, UserId
 from bespoke.models.base import History, Interactions, InteractionWeights
-from bespoke.profiles import RECENT_LIMIT, Recent
+from bespoke.profiles import Recent, newest_lines
 from storage.lake import Lake, interactions_of
 from training.line_cache import LineCache
 
@@ -157,7 +157,7 @@ def histories(table: pa.Table, *, at_ms: int, users: Sequence[UserId] | None = N
     columns = [past[name].to_pylist() for name in ("user_id", "at_ms", "item_id", "interaction", "quantity")]
     for user_id, *line in zip(*columns, strict=True):
         grouped.setdefault(user_id, []).append(Recent(*line))
-    return {user_id: History(user_id, tuple(lines[-RECENT_LIMIT:]), at_ms) for user_id, lines in grouped.items()}
+    return {user_id: History(user_id, newest_lines(lines), at_ms) for user_id, lines in grouped.items()}
 
 
 def baskets(table: pa.Table) -> list[Basket]:

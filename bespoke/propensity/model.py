@@ -29,7 +29,7 @@ class Examples:
     """What was known of people at some times, and what came of it."""
 
     signal_NS: ScoreArray
-    """By the columns of :data:`bespoke.propensity.signals.SIGNALS`; NaN where there is nothing to derive one from."""
+    """By :data:`bespoke.propensity.signals.SIGNAL_NAMES`; NaN where there is nothing to derive a signal from."""
     label_N: LabelArray
     first_ms: int
     """The earliest time at which people were looked at."""

@@ -4,49 +4,57 @@ The rhythm is derived here from the same state: on which days somebody buys, how
 the present pause compares with them. Training and serving call the same function.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from bespoke.clock import DAY_MS
-from bespoke.features import FEATURE_NAMES, FEATURES, Feature, FeatureVector, features
+from bespoke.features import FEATURE_NAMES, FeatureVector, features
 from bespoke.profiles import TAKEN_BACK, Profile
 
 GAPS = 30
 """How many of the newest pauses count."""
 WEEK_DAYS = 7.0
 
-RHYTHM: tuple[Feature, ...] = (
-    Feature("active_days_7d", "days with an interaction among the last 7", "days"),
-    Feature("active_days_30d", "days with an interaction among the last 30", "days"),
-    Feature("purchase_days_14d", "days with a purchase among the last 14", "days"),
-    Feature("purchase_days_30d", "days with a purchase among the last 30", "days"),
-    Feature("purchase_days_60d", "days with a purchase among the last 60", "days"),
-    Feature("purchase_days_120d", "days with a purchase among the last 120", "days"),
-    Feature("purchase_days_fast", "days with a purchase, halved every 7 days", "days"),
-    Feature("purchase_days_slow", "days with a purchase, halved every 30 days", "days"),
-    Feature("purchase_trend", "purchase days per day of the last 14, over those of the last 60", "ratio"),
-    Feature("purchase_weeks_8w", "share of the last 8 weeks with a purchase, of those since the first event", "share"),
-    Feature(
-        "purchase_weeks_26w", "share of the last 26 weeks with a purchase, of those since the first event", "share"
-    ),
-    Feature("lines_per_day_60d", "lines bought per purchase day of the last 60 days", "lines"),
-    Feature("gap_mean_days", "mean pause between purchase days", "days"),
-    Feature("gap_deviation_days", "standard deviation of the pauses between purchase days", "days"),
-    Feature("gap_longest_days", "longest pause between purchase days", "days"),
-    Feature("gap_last_days", "latest pause between purchase days", "days"),
-    Feature("gap_ratio", "time since the last purchase day, over the mean pause", "ratio"),
-    Feature("gap_survived", "share of the pauses that were longer than the present one", "share"),
-    Feature("gap_ends_7d", "share of those longer pauses that ended within the 7 days after", "share"),
-    Feature("gap_ends_30d", "share of those longer pauses that ended within the 30 days after", "share"),
+
+class Rhythm(NamedTuple):
+    """One signal of the rhythm."""
+
+    name: str
+    meaning: str
+    unit: str
+
+
+RHYTHM: tuple[Rhythm, ...] = (
+    Rhythm("active_days_7d", "days with an interaction among the last 7", "days"),
+    Rhythm("active_days_30d", "days with an interaction among the last 30", "days"),
+    Rhythm("purchase_days_14d", "days with a purchase among the last 14", "days"),
+    Rhythm("purchase_days_30d", "days with a purchase among the last 30", "days"),
+    Rhythm("purchase_days_60d", "days with a purchase among the last 60", "days"),
+    Rhythm("purchase_days_120d", "days with a purchase among the last 120", "days"),
+    Rhythm("purchase_days_fast", "days with a purchase, halved every 7 days", "days"),
+    Rhythm("purchase_days_slow", "days with a purchase, halved every 30 days", "days"),
+    Rhythm("purchase_trend", "purchase days per day of the last 14, over those of the last 60", "ratio"),
+    Rhythm("purchase_weeks_8w", "share of the last 8 weeks with a purchase, of those since the first event", "share"),
+    Rhythm("purchase_weeks_26w", "share of the last 26 weeks with a purchase, of those since the first event", "share"),
+    Rhythm("lines_per_day_60d", "lines bought per purchase day of the last 60 days", "lines"),
+    Rhythm("gap_mean_days", "mean pause between purchase days", "days"),
+    Rhythm("gap_deviation_days", "standard deviation of the pauses between purchase days", "days"),
+    Rhythm("gap_longest_days", "longest pause between purchase days", "days"),
+    Rhythm("gap_last_days", "latest pause between purchase days", "days"),
+    Rhythm("gap_ratio", "time since the last purchase day, over the mean pause", "ratio"),
+    Rhythm("gap_survived", "share of the pauses that were longer than the present one", "share"),
+    Rhythm("gap_ends_7d", "share of those longer pauses that ended within the 7 days after", "share"),
+    Rhythm("gap_ends_30d", "share of those longer pauses that ended within the 30 days after", "share"),
 )
-SIGNALS: tuple[Feature, ...] = (*FEATURES, *RHYTHM)
 SIGNAL_NAMES: tuple[str, ...] = (*FEATURE_NAMES, *(signal.name for signal in RHYTHM))
 
 Days = npt.NDArray[np.float64]
 
 
 def signals(profile: Profile, at_ms: int) -> FeatureVector:
-    """Return the signals [S] of ``profile`` as seen at ``at_ms``: one number per entry of :data:`SIGNALS`."""
+    """Return the signals [S] of ``profile`` as seen at ``at_ms``: one number per entry of :data:`SIGNAL_NAMES`."""
     return np.concatenate([features(profile, at_ms), rhythm(profile, at_ms)])
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from bespoke.events import ItemId, UserId
 from bespoke.profiles import Profile, Recent, Trait, to_row
 from storage.eventlog import Message
-from storage.profiles import Commit, ProfileStore, StoredProfile
+from storage.profiles import Commit, Membership, ProfileStore, StoredProfile
 from storage.sql import Superseded
 
 OpenStore = Callable[[], ProfileStore]
@@ -21,7 +22,7 @@ COMMIT_FOREVER = """
 import sys
 from bespoke.profiles import Profile
 from storage.eventlog import Message
-from storage.profiles import Commit, ProfileStore, StoredProfile
+from storage.profiles import Commit, Membership, ProfileStore, StoredProfile
 store = ProfileStore(sys.argv[1])
 n = store.committed(0)
 while True:
@@ -170,7 +171,7 @@ class ProfileStoreContract:
         assert store.states_pending(0) == (3, 0, 5)
         rows = store.take_states(0, 5)
         assert [(row.user_id, row.version) for row in rows] == [("b", 1), ("a", 2), ("b", 5)]
-        assert orjson.loads(rows[2].row_json) == to_row(FULL)
+        assert orjson.loads(rows[2].row_json) == {**to_row(FULL), "segments": []}
 
     def test_taken_states_stay_until_they_are_dropped(self, store: ProfileStore) -> None:
         store.commit(batch(0, 2, stored("a", 2)))
@@ -245,3 +246,44 @@ class ProfileStoreContract:
             list(pool.map(apply, range(4)))
         assert [store.committed(partition) for partition in range(4)] == [20] * 4
         assert [len(store.take_states(partition, 20)) for partition in range(4)] == [20] * 4
+
+    def test_segments_and_the_next_look_are_read_back(self, store: ProfileStore) -> None:
+        person = replace(stored("a", 1, FULL), segments=("s", "t"), due_ms=50)
+        store.commit(batch(0, 1, person))
+        assert store.load([UserId("a")]) == {"a": person}
+        assert orjson.loads(store.take_states(0, 1)[0].row_json)["segments"] == ["s", "t"]
+
+    def test_who_is_due_comes_in_the_order_of_time(self, store: ProfileStore) -> None:
+        due = [replace(stored(user, n), due_ms=at) for n, (user, at) in enumerate([("a", 30), ("b", 10), ("c", 90)], 1)]
+        store.commit(batch(0, 3, *due, stored("d", 3)))
+        assert [one.user_id for one in store.due([0, 1], now_ms=30, limit=9)] == ["b", "a"]
+        assert (store.next_due_ms([0]), store.next_due_ms([1])) == (10, None)
+
+    def test_a_move_without_messages_is_pushed_again_and_leaves_the_lake_alone(self, store: ProfileStore) -> None:
+        store.commit(batch(0, 1, stored("a", 1)))
+        store.mark_pushed([(UserId("a"), 1)])
+        moved = replace(stored("a", 1), segments=("s",))
+        inside = Membership(UserId("a"), "s", 0, True, 1, 77)
+        store.commit(replace(batch(1, 1), moved=[moved], memberships=[inside]))
+        assert store.unpushed([0], limit=9) == [moved]
+        assert (store.committed(0), store.states_pending(0).rows) == (1, 1)
+        assert store.memberships_of([UserId("a")]) == {("a", "s"): inside}
+
+    def test_members_are_those_inside_in_pages(self, store: ProfileStore) -> None:
+        rows = [Membership(UserId(user), "s", 0, user != "b", 1, 5) for user in "abcd"]
+        store.commit(replace(batch(0, 1, stored("a", 1)), memberships=rows))
+        assert [row.user_id for row in store.members("s", limit=2)] == ["a", "c"]
+        assert [row.user_id for row in store.members("s", after="c")] == ["d"]
+        assert store.segment_sizes() == {"s": 3}
+
+    def test_a_review_goes_on_where_it_was_unless_definitions_change(self, store: ProfileStore) -> None:
+        assert store.review(0, fingerprint="x") == ""
+        store.move_review(0, fingerprint="x", reached="m")
+        assert (store.review(0, fingerprint="x"), store.review(0, fingerprint="y")) == ("m", "")
+        store.move_review(0, fingerprint="x", reached=None)
+        assert store.review(0, fingerprint="x") is None
+
+    def test_everybody_is_walked_by_id(self, store: ProfileStore) -> None:
+        store.commit(batch(0, 3, stored("b", 1), stored("a", 2), stored("c", 3)))
+        store.commit(batch(0, 1, stored("x", 1, partition=1), partition=1))
+        assert [one.user_id for one in store.everybody(0, after="a", limit=9)] == ["b", "c"]

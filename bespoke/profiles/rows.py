@@ -1,0 +1,102 @@
+"""Rows: the state as flat columns of plain values, which stores, the lake and the feature store keep."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from bespoke.profiles.profile import BucketCounts, DeviceUse, Location, Profile, Recent, Trait
+
+_RECENT: Mapping[str, str] = {
+    "recent_ms": "ints",
+    "recent_items": "strings",
+    "recent_interactions": "strings",
+    "recent_quantities": "floats",
+    "recent_prices": "ints",
+    "recent_categories": "strings",
+    "recent_brands": "strings",
+}
+_SCALARS = ("first_ms", "last_ms", "received_ms", "events", "orders", "revenue_micros", "refunded_micros")
+_BUCKETS = ("minute", "hour", "day", "name_day", "category", "brand")
+"""Each is three columns: numbers of buckets, names and counts."""
+
+STATE_COLUMNS: Mapping[str, str] = {
+    **dict.fromkeys(_SCALARS, "int"),
+    **_RECENT,
+    **{
+        f"{bucket}_{part}": kind
+        for bucket in _BUCKETS
+        for part, kind in (("numbers", "ints"), ("names", "strings"), ("counts", "ints"))
+    },
+    "slots": "ints",
+    "hours": "ints",
+    "device_names": "strings",
+    "device_events": "ints",
+    "device_ms": "ints",
+    "location_ms": "int",
+    "latitude": "float",
+    "longitude": "float",
+    "traits_json": "string",
+}
+"""The columns of a state row and their types: int, float, string, and lists of ints, floats and strings."""
+
+
+def to_row(profile: Profile) -> dict[str, Any]:
+    """Return the state as flat columns, those of :data:`STATE_COLUMNS`. Equal profiles give equal rows."""
+    row: dict[str, Any] = {name: getattr(profile, name) for name in _SCALARS}
+    columns = zip(*profile.recent, strict=True) if profile.recent else ((),) * len(_RECENT)
+    for name, column in zip(_RECENT, columns, strict=True):
+        row[name] = list(column)
+    for bucket in _BUCKETS:
+        counts = sorted(getattr(profile, f"{bucket}_counts").items())
+        row[f"{bucket}_numbers"] = [key[0] for key, _ in counts]
+        row[f"{bucket}_names"] = [key[1] for key, _ in counts]
+        row[f"{bucket}_counts"] = [count for _, count in counts]
+    devices, place = sorted(profile.devices.items()), profile.location
+    row["slots"], row["hours"] = list(profile.slots), list(profile.hours)
+    row["device_names"] = [name for name, _ in devices]
+    row["device_events"] = [use.events for _, use in devices]
+    row["device_ms"] = [use.last_ms for _, use in devices]
+    row["location_ms"], row["latitude"], row["longitude"] = place or (None, None, None)
+    said = {name: list(trait) for name, trait in profile.traits.items()}
+    row["traits_json"] = orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
+    return row
+
+
+def from_row(row: Mapping[str, Any]) -> Profile:
+    """Return the profile of a row that :func:`to_row` made; absent or null columns read as empty."""
+
+    def values(name: str) -> list[Any]:
+        value = row.get(name)
+        return [] if value is None else list(value)
+
+    def counts(bucket: str) -> BucketCounts:
+        keys = zip(values(f"{bucket}_numbers"), values(f"{bucket}_names"), strict=True)
+        return dict(zip(keys, values(f"{bucket}_counts"), strict=True))
+
+    # Who reads with fewer columns gets lines without the last ones.
+    lines = [row[name] for name in _RECENT if row.get(name) is not None]
+    place = row.get("location_ms")
+    uses = map(DeviceUse, values("device_events"), values("device_ms"))
+    said = orjson.loads(row.get("traits_json") or "{}").items()
+    return Profile(
+        first_ms=row.get("first_ms"),
+        last_ms=row.get("last_ms"),
+        received_ms=row.get("received_ms"),
+        events=row.get("events") or 0,
+        orders=row.get("orders") or 0,
+        revenue_micros=row.get("revenue_micros") or 0,
+        refunded_micros=row.get("refunded_micros") or 0,
+        recent=tuple(map(Recent, *lines)) if lines else (),
+        minute_counts=counts("minute"),
+        hour_counts=counts("hour"),
+        day_counts=counts("day"),
+        name_day_counts=counts("name_day"),
+        category_counts=counts("category"),
+        brand_counts=counts("brand"),
+        slots=tuple(values("slots")),
+        hours=tuple(values("hours")),
+        devices=dict(zip(values("device_names"), uses, strict=True)),
+        location=None if place is None else Location(place, row["latitude"], row["longitude"]),
+        traits={name: Trait(at_ms, value_json) for name, (at_ms, value_json) in said},
+    )
