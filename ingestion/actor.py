@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from bespoke.errors import Unavailable
+from ingestion.delivery import Deliveries
 from ingestion.worker import Worker
 from storage.settings import Settings
 
@@ -27,6 +28,7 @@ class ProcessorActor:
         self._settings = settings
         self._stop = threading.Event()
         self._worker: Worker | None = None
+        self._deliveries: Deliveries | None = None
         self._waits_for: str | None = None
         self._thread = threading.Thread(target=self._run, name="processor", daemon=True)
         self._thread.start()
@@ -34,13 +36,20 @@ class ProcessorActor:
     def status(self) -> dict[str, Any]:
         """Return whether all of the log is applied, and what the processor waits for, if anything."""
         if self._worker is None:
-            return {"running": False, "idle": False, "waits_for": self._waits_for, "features_behind": None}
+            return {
+                "running": False,
+                "idle": False,
+                "waits_for": self._waits_for,
+                "features_behind": None,
+                "config_problem": None,
+            }
         processor = self._worker.processor
         return {
             "running": True,
             "idle": self._worker.idle(),
             "waits_for": processor.waits_for,
             "features_behind": processor.features_behind,
+            "config_problem": self._worker.segments.problem or self._subscribers_problem(),
         }
 
     def stop(self) -> None:
@@ -52,11 +61,14 @@ class ProcessorActor:
         try:
             self._open()
             if self._worker is not None:
-                with self._worker:
+                with self._worker, Deliveries(self._settings) as self._deliveries:
                     self._worker.processor.run(until=self._stop.is_set)
         except Exception:
             log.exception("the processor ends; Ray starts it again")
             os._exit(1)
+
+    def _subscribers_problem(self) -> str | None:
+        return None if self._deliveries is None else self._deliveries.problem
 
     def _open(self) -> None:
         """Wait for the stores, and for the process that holds the partitions now: an import, or one that is dying."""

@@ -102,7 +102,7 @@ class Applying:
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment in which another process opens this installation."""
-    return {**os.environ, "BESPOKE_HOME": str(settings.home.resolve())}
+    return {**os.environ, **settings.environment()}
 
 
 def _close_input(worker: "subprocess.Popen[bytes]") -> None:

@@ -117,7 +117,7 @@ def _take(
     raw: Iterable[Raw], mapping: Mapping, settings: Settings, result: ImportResult, told: Callable[[int, int], None]
 ) -> None:
     """Append everything to the log and return when it is applied."""
-    log = open_event_log(settings.log_path)
+    log = open_event_log(settings.log_url)
     try:
         with Applying(settings, log) as applying:
             for _ in _append(raw, log, mapping, result, _rejects_path(settings, mapping)):

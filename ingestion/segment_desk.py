@@ -8,16 +8,15 @@ from pathlib import Path
 from bespoke.clock import MINUTE_MS, SECOND_MS
 from bespoke.errors import BespokeError
 from bespoke.events import UserId
-from bespoke.segments import Segments, read_segments
+from bespoke.segments import Segments
 from ingestion.scores import ScoreBook
 from ingestion.segments import Reason, SegmentKeeper, Settled, fingerprint_of
 from storage.bundles import BundleStore
 from storage.profiles import ProfileStore, StoredProfile
-from storage.toml import read_toml
+from storage.segments_file import load_segments, stamp_of
 
 log = logging.getLogger(__name__)
 
-FILE = "segments.toml"
 FILE_EVERY_MS = 2 * SECOND_MS
 SCORES_EVERY_MS = MINUTE_MS
 SIZES_EVERY_MS = MINUTE_MS
@@ -36,17 +35,6 @@ class Waiting:
     reason: Reason
     reached: str | None = None
     """For a review: the last of them."""
-
-
-def load_segments(config_dir: Path) -> Segments:
-    """Return the segments that a folder of settings defines; none where it has no such file.
-
-    Raises:
-        ConfigError: the file is no TOML, or an entry is wrong.
-    """
-    path = config_dir / FILE
-    scores = [score.stem for score in (config_dir / "scores").glob("*.toml") if not score.stem.endswith("-search")]
-    return read_segments(read_toml(path) if path.exists() else {}, scores=scores, where=str(path))
 
 
 class SegmentDesk:
@@ -143,12 +131,7 @@ class SegmentDesk:
         return self._profiles.next_due_ms(self._partitions)
 
     def _read_file(self) -> bool:
-        path = self._config_dir / FILE
-        try:
-            about = path.stat()
-            seen = (about.st_mtime_ns, about.st_size)
-        except OSError:
-            seen = (0, 0)
+        seen = stamp_of(self._config_dir)
         if seen == self._seen:
             return False
         self._seen = seen

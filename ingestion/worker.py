@@ -10,17 +10,26 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 
-from bespoke.clock import SystemClock
+from bespoke.clock import SystemClock, from_ms
 from bespoke.errors import Unavailable
+from bespoke.events import Event
+from ingestion.enrich import load_enrichment, load_near_duplicates
 from ingestion.features import FeatureSink
+from ingestion.intake import Intake
 from ingestion.lakewriter import LakeWriter
+from ingestion.latest_catalog import LatestCatalog
 from ingestion.processor import Processor
+from ingestion.segment_desk import SegmentDesk
+from storage.bundles import BundleStore
+from storage.control import ControlStore
 from storage.eventlog import open_event_log
 from storage.lake import Lake
 from storage.lock import OwnerLock
 from storage.profiles import ProfileStore
+from storage.quality_counts import QualityCounts
 from storage.settings import Settings
 
 GC_AFTER_OBJECTS = 200_000
@@ -47,17 +56,37 @@ class Worker:
             raise
 
     def _open(self, settings: Settings, sink: FeatureSink | None, batch: int) -> None:
-        self.log = open_event_log(settings.log_path)
-        self._profiles = ProfileStore(settings.profiles_url)
-        self.processor = Processor(
-            self.log,
-            self._profiles,
-            LakeWriter(Lake(settings.lake_dir), self.log, self._profiles),
-            partitions=range(self.log.partitions),
-            sink=sink,
-            clock=SystemClock(),
-            batch=batch,
-        )
+        with ExitStack() as opening:
+            self.log = open_event_log(settings.log_url)
+            opening.callback(self.log.close)
+            profiles, control = ProfileStore(settings.profiles_url), ControlStore(settings.control_url)
+            opening.callback(profiles.close)
+            opening.callback(control.close)
+            counts = QualityCounts(settings.quality_url)
+            counts.start()
+            opening.callback(counts.close)
+            lake, partitions = Lake(settings.lake_dir), range(self.log.partitions)
+            intake = _intake(settings, lake, counts)
+            self.segments = SegmentDesk(
+                settings.config_dir,
+                profiles,
+                BundleStore(settings.bundles_dir),
+                partitions=partitions,
+                save_sizes=lambda sizes, at_ms: control.save_sizes(sizes, at=from_ms(at_ms)),
+            )
+            self.processor = Processor(
+                self.log,
+                profiles,
+                LakeWriter(lake, self.log, profiles, enrich=intake.enrich),
+                partitions=partitions,
+                sink=sink,
+                clock=SystemClock(),
+                batch=batch,
+                intake=intake,
+                segments=self.segments,
+                data_time=settings.replay,
+            )
+            self._stack = opening.pop_all()
 
     def __enter__(self) -> "Worker":
         return self
@@ -65,13 +94,20 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.log.close()
-        self._profiles.close()
+        self._stack.close()
         self._lock.release()
 
     def idle(self) -> bool:
         """Return whether the log holds nothing that is not applied."""
         return all(self.log.end(partition) <= offset for partition, offset in self.processor.offsets.items())
+
+
+def _intake(settings: Settings, lake: Lake, counts: QualityCounts) -> Intake:
+    def count(event: Event, what: str) -> None:
+        counts.add(at_ms=event.received_ms, source=event.source, type=event.type.value, name=event.name, what=what)
+
+    enrichment = load_enrichment(settings.config_dir, catalog=LatestCatalog(lake))
+    return Intake(enrichment, load_near_duplicates(settings.config_dir), count)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -136,7 +136,9 @@ class Installation:
             return f"the processor does not answer ({type(error).__name__}); Ray starts it again"
         if status["waits_for"]:
             return f"the processor waits: {status['waits_for']}"
-        return f"online features are behind: {status['features_behind']}" if status["features_behind"] else None
+        if status["features_behind"]:
+            return f"online features are behind: {status['features_behind']}"
+        return f"settings stay as they were: {status['config_problem']}" if status["config_problem"] else None
 
     def wait_until_applied(self) -> None:
         """Return when the processor has applied all that the log holds."""

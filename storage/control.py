@@ -5,16 +5,18 @@ from datetime import datetime
 from typing import Any
 
 from storage.control_decisions import Decision, Decisions
+from storage.control_deliveries import Deliveries, Delivery
 from storage.control_jobs import Job, Jobs, JobState
 from storage.control_keys import KeyInfo, Keys, Scope
+from storage.control_segments import SegmentSizes
 from storage.control_tables import AuditEntry, metadata, record_in
 from storage.sql import open_engine, writing
 from storage.sqlite import BUSY_TIMEOUT_S
 
-__all__ = ["AuditEntry", "ControlStore", "Decision", "Job", "JobState", "KeyInfo", "Scope"]
+__all__ = ["AuditEntry", "ControlStore", "Decision", "Delivery", "Job", "JobState", "KeyInfo", "Scope"]
 
 
-class ControlStore(Keys, Decisions, Jobs):
+class ControlStore(Keys, Decisions, Jobs, SegmentSizes, Deliveries):
     """Files in config/ declare; this holds what is in force, and its history. Threads and processes may share it.
 
     ``with ControlStore(url) as control: ...`` closes it at the end.

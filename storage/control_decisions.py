@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 from bespoke.clock import from_ms, to_ms
 from bespoke.errors import NotFound
 from storage.control_tables import ControlPart, decisions, record_in
-from storage.sql import reading, writing
+from storage.sql import reading, take_turns, writing
 
 Kind = Literal["pointer", "experiment"]
 
@@ -52,6 +52,7 @@ class Decisions(ControlPart):
             NotFound: it never named anything else.
         """
         with writing(self._engine) as connection:
+            take_turns(connection, f"pointer:{name}")
             current = _current(connection, "pointer", name)
             before = None if current is None else _by_id(connection, current.returns_to)
             if before is None:
@@ -83,6 +84,7 @@ class Decisions(ControlPart):
 
     def _decide(self, kind: Kind, name: str, value: Any, *, by: str, reason: str, at: datetime) -> None:
         with writing(self._engine) as connection:
+            take_turns(connection, f"{kind}:{name}")
             current = _current(connection, kind, name)
             same = current is not None and current.value == value
             # Saying the same again must not make it its own predecessor, or a rollback would go nowhere.

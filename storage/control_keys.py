@@ -103,7 +103,7 @@ class Keys(ControlPart):
             NotFound: there is no such key.
         """
         with writing(self._engine) as connection:
-            row = connection.execute(select(keys).where(keys.c.key_id == key_id)).one_or_none()
+            row = connection.execute(select(keys).where(keys.c.key_id == key_id).with_for_update()).one_or_none()
             if row is None:
                 raise NotFound(f"key {key_id!r}: no such key; `bespoke keys list` shows those there are")
             if row.revoked_ms is None:

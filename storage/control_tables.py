@@ -5,7 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Connection, Engine, Index, Integer, MetaData, String, Table, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    select,
+)
 
 from bespoke.clock import from_ms, to_ms
 from storage.sql import reading
@@ -57,6 +71,38 @@ jobs = Table(
     Column("finished_ms", BigInteger),
     Column("result", JSON(none_as_null=True)),
     Column("error", String),
+    sqlite_autoincrement=True,
+)
+
+segment_sizes = Table(
+    "segment_sizes",
+    metadata,
+    Column("segment", String, primary_key=True),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("members", BigInteger, nullable=False),
+)
+
+subscribers = Table(
+    "subscribers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),
+    comment="Who was told of transitions before: a new one hears only of those that come.",
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("subscriber", String, nullable=False),
+    Column("message_id", String, nullable=False),
+    Column("person", String, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_ms", BigInteger),
+    Column("error", String, nullable=False),
+    UniqueConstraint("subscriber", "message_id"),
+    comment="Transitions that a subscriber did not take yet; next_ms is NULL where they were given up.",
     sqlite_autoincrement=True,
 )
 

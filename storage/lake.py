@@ -193,9 +193,18 @@ class Lake:
         with reachable(self.root):
             return pq.read_table(self._items_path, schema=ITEMS)
 
+    def items_stamp(self) -> tuple[int, int] | None:
+        """Return what changes when the items do: cheap to ask; None where there are none."""
+        try:
+            about = self._items_path.stat()
+        except FileNotFoundError:
+            return None
+        return about.st_mtime_ns, about.st_size
+
     def catalog(self) -> list[Item]:
         """Return the latest description of each item."""
-        columns = [self.items().column(name).to_pylist() for name in _ITEM_FIELDS]
+        items = self.items()
+        columns = [items.column(name).to_pylist() for name in _ITEM_FIELDS]
         return [
             Item(ItemId(item_id), name, tuple(category), brand, price, available)
             for item_id, name, category, brand, price, available in zip(*columns, strict=True)

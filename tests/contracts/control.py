@@ -264,3 +264,11 @@ class ControlStoreContract:
         assert again.pointer("champion") == "als@1"
         assert len(again.list_jobs()) == 1
         assert len(again.audit_trail()) == 2
+
+    def test_sizes_of_segments_are_kept_by_ten_minutes(self, control: ControlStore) -> None:
+        noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        control.save_sizes({"a": 1, "b": 5}, at=noon)
+        control.save_sizes({"a": 2}, at=noon + timedelta(minutes=9))
+        control.save_sizes({"a": 3}, at=noon + timedelta(minutes=10))
+        assert control.sizes("a") == [(noon, 2), (noon + timedelta(minutes=10), 3)]
+        assert control.sizes("a", limit=1) == control.sizes("a", since=noon + timedelta(minutes=5))
