@@ -94,6 +94,9 @@ class Processor:
         for partition, offset in self._next.items():
             _check_log_reaches(log_, partition, offset)
             lake.resume(partition, committed=offset)
+        if self._features is not None:
+            # Where nothing waits from before, what comes is pushed from memory from the first message on.
+            self._features.deliver(self.offsets, for_s=0.0)
 
     @property
     def offsets(self) -> dict[int, int]:
@@ -105,6 +108,11 @@ class Processor:
         """Return why online features are behind, or None."""
         return None if self._features is None else self._features.behind
 
+    @property
+    def features_complete(self) -> bool:
+        """Return whether every state that was committed is online, or there is no online store to push to."""
+        return self._features is None or self._features.complete
+
     def step(self) -> int:
         """Apply at most one batch of each partition and deliver what follows; return how many messages were read.
 
@@ -115,8 +123,8 @@ class Processor:
         now_ms = to_ms(self._clock.now())
         if self._segments is not None:
             self._segments.refresh(now_ms=now_ms)
-        read = sum(self._apply(partition, now_ms=now_ms) for partition in self._next)
         looked = self._look(self._moment(now_ms))
+        read = sum(self._apply(partition, now_ms=now_ms) for partition in self._next)
         self._deliver_events()
         if self._features is not None:
             self._features.deliver(self.offsets)
@@ -171,7 +179,7 @@ class Processor:
         )
         self._next[partition] = next_offset
         self._lake.add(partition, applied.events, next_offset=next_offset)
-        self._cache.put(settled.profiles)
+        self._keep(settled.profiles)
         return len(records)
 
     def _decode(
@@ -249,11 +257,15 @@ class Processor:
                         memberships=settled.memberships,
                     )
                 )
-                self._cache.put(moved)
+                self._keep(moved)
             self._segments.reviewed(waiting)
-            # Nobody is somebody's turn too: the next partition's review comes after.
-            looked += max(len(waiting.people), 1)
+            looked += len(waiting.people)
         return looked
+
+    def _keep(self, committed: Sequence[StoredProfile]) -> None:
+        self._cache.put(committed)
+        if self._features is not None:
+            self._features.offer(committed)
 
     def _moment(self, now_ms: int) -> int:
         """Return the time at which segments are looked at: now, or that of the newest message of a replay."""

@@ -9,8 +9,8 @@ import orjson
 from bespoke.clock import from_ms
 from bespoke.errors import InvalidEvent
 from bespoke.events import EventType
-from bespoke.parsing import encode_event, parse_event
-from bespoke.tracking import TrackingPlan, judged, reason_key
+from bespoke.parsing import parse_event
+from bespoke.tracking import TrackingPlan, encode_judged, reason_key
 from storage.eventlog.base import EventLog, Message
 from storage.quality import FailedEvent, QualityStore
 
@@ -104,8 +104,7 @@ def _try(failed: FailedEvent, plan: TrackingPlan | None, *, any_age: bool) -> _T
             replay=any_age,
             source=failed.source,
         )
-        if plan is not None:
-            event = judged(event, plan.check(event))
-        return _Tried(failed, Message(event.person, event.message_id, event.received_ms, encode_event(event)))
+        payload = encode_judged(event, () if plan is None else plan.check(event))
+        return _Tried(failed, Message(event.person, event.message_id, event.received_ms, payload))
     except InvalidEvent as error:
         return _Tried(failed, None, reason_key(error), str(error))

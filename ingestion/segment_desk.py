@@ -116,7 +116,8 @@ class SegmentDesk:
             if reached is not None:
                 people = self._profiles.everybody(partition, after=reached, limit=AT_ONCE)
                 yield Waiting(partition, people, Reason.DEFINITION, people[-1].user_id if people else None)
-                return
+                if people:
+                    return
 
     def reviewed(self, waiting: Waiting) -> None:
         """Remember that the people of a review were looked at, and committed."""

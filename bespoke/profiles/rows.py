@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from bespoke.profiles.profile import BucketCounts, DeviceUse, Location, Profile, Recent, Trait
+from bespoke.profiles.profile import DeviceUse, Location, Profile, Recent, Trait
 
 _RECENT: Mapping[str, str] = {
     "recent_ms": "ints",
@@ -18,16 +18,15 @@ _RECENT: Mapping[str, str] = {
 }
 _SCALARS = ("first_ms", "last_ms", "received_ms", "events", "orders", "revenue_micros", "refunded_micros")
 _BUCKETS = ("minute", "hour", "day", "name_day", "category", "brand")
-"""Each is three columns: numbers of buckets, names and counts."""
+"""What is counted by bucket. Together they are four columns: stores pay by the column."""
 
 STATE_COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(_SCALARS, "int"),
     **_RECENT,
-    **{
-        f"{bucket}_{part}": kind
-        for bucket in _BUCKETS
-        for part, kind in (("numbers", "ints"), ("names", "strings"), ("counts", "ints"))
-    },
+    "bucket_kinds": "strings",
+    "bucket_numbers": "ints",
+    "bucket_names": "strings",
+    "bucket_counts": "ints",
     "slots": "ints",
     "hours": "ints",
     "device_names": "strings",
@@ -47,11 +46,16 @@ def to_row(profile: Profile) -> dict[str, Any]:
     columns = zip(*profile.recent, strict=True) if profile.recent else ((),) * len(_RECENT)
     for name, column in zip(_RECENT, columns, strict=True):
         row[name] = list(column)
+    kinds: list[str] = []
+    counted: list[tuple[tuple[int, str], int]] = []
     for bucket in _BUCKETS:
         counts = sorted(getattr(profile, f"{bucket}_counts").items())
-        row[f"{bucket}_numbers"] = [key[0] for key, _ in counts]
-        row[f"{bucket}_names"] = [key[1] for key, _ in counts]
-        row[f"{bucket}_counts"] = [count for _, count in counts]
+        kinds += [bucket] * len(counts)
+        counted += counts
+    row["bucket_kinds"] = kinds
+    row["bucket_numbers"] = [key[0] for key, _ in counted]
+    row["bucket_names"] = [key[1] for key, _ in counted]
+    row["bucket_counts"] = [count for _, count in counted]
     devices, place = sorted(profile.devices.items()), profile.location
     row["slots"], row["hours"] = list(profile.slots), list(profile.hours)
     row["device_names"] = [name for name, _ in devices]
@@ -70,10 +74,10 @@ def from_row(row: Mapping[str, Any]) -> Profile:
         value = row.get(name)
         return [] if value is None else list(value)
 
-    def counts(bucket: str) -> BucketCounts:
-        keys = zip(values(f"{bucket}_numbers"), values(f"{bucket}_names"), strict=True)
-        return dict(zip(keys, values(f"{bucket}_counts"), strict=True))
-
+    counts: dict[str, dict[tuple[int, str], int]] = {bucket: {} for bucket in _BUCKETS}
+    buckets = map(values, ("bucket_kinds", "bucket_numbers", "bucket_names", "bucket_counts"))
+    for kind, number, name, count in zip(*buckets, strict=True):
+        counts[kind][number, name] = count
     # Who reads with fewer columns gets lines without the last ones.
     lines = [row[name] for name in _RECENT if row.get(name) is not None]
     place = row.get("location_ms")
@@ -88,12 +92,12 @@ def from_row(row: Mapping[str, Any]) -> Profile:
         revenue_micros=row.get("revenue_micros") or 0,
         refunded_micros=row.get("refunded_micros") or 0,
         recent=tuple(map(Recent, *lines)) if lines else (),
-        minute_counts=counts("minute"),
-        hour_counts=counts("hour"),
-        day_counts=counts("day"),
-        name_day_counts=counts("name_day"),
-        category_counts=counts("category"),
-        brand_counts=counts("brand"),
+        minute_counts=counts["minute"],
+        hour_counts=counts["hour"],
+        day_counts=counts["day"],
+        name_day_counts=counts["name_day"],
+        category_counts=counts["category"],
+        brand_counts=counts["brand"],
         slots=tuple(values("slots")),
         hours=tuple(values("hours")),
         devices=dict(zip(values("device_names"), uses, strict=True)),
