@@ -172,21 +172,17 @@ def _count(condition: Count, slot: int) -> Compiled:
 
 def _feature(condition: FeatureIs) -> Compiled:
     feature, holds = FEATURE_OF[condition.feature], outcome(condition.comparison)
-    name, of, moves = feature.name, feature.of, feature.moves
-    # A value that only may cease to be known crosses no level: the least of all says so.
-    levels = condition.comparison.levels or (-math.inf,)
-    is_text = feature.type == "text"
+    name, of = feature.name, feature.of
+    # A number without a level in question can only cease to be known: it crosses the least of all levels.
+    levels: tuple[float | None, ...] = condition.comparison.levels or (None if feature.type == "text" else -math.inf,)
 
     def check(look: Look) -> int:
-        value, until = look.feature(name, of), NEVER
-        if is_text:
-            changes = [feature.next_change_ms(look.reading, None)]
-        else:
-            changes = [moves(look.reading, value, level) for level in levels]  # type: ignore[arg-type]
-        for change_ms in changes:
+        met, until = holds(look.feature(name, of)), NEVER
+        for level in levels:
+            change_ms = feature.next_change_ms(look.reading, level)
             if change_ms is not None and change_ms < until:
                 until = max(change_ms, look.at_ms + 1)
-        return until if holds(value) else -until
+        return until if met else -until
 
     return Compiled(condition, check, lambda look: _shown(look.feature(name, of)))
 
