@@ -1,7 +1,7 @@
 """Enrichment: what is added to an event, or made coarser in it, before it is folded into a profile.
 
-A step takes an event and returns it, or another one in its place. Steps are pure, quick, and take any content that
-JSON can carry: what a step does not understand it leaves alone, or drops where leaving it would tell too much.
+Steps work on a draft of the event. They are quick, and take any content that JSON can carry: what a step does not
+understand it leaves alone, or drops where leaving it would tell too much.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,11 +22,21 @@ _DESKTOPS = ("windows", "mac os x", "linux", "chrome os", "ubuntu", "fedora", "d
 _PHONES = ("ios", "android", "windows phone", "kaios", "blackberry os", "harmonyos", "tizen", "firefox os")
 
 
+@dataclass(slots=True)
+class Draft:
+    """The parts of an event that steps may replace; the mappings themselves belong to the event and never change."""
+
+    type: EventType
+    context: Mapping[str, Any]
+    traits: Mapping[str, Any]
+    lines: tuple[Line, ...]
+
+
 class Step(Protocol):
     """One thing that is done to every event."""
 
-    def apply(self, event: Event) -> Event:
-        """Return the event; the same object where nothing changes."""
+    def apply(self, draft: Draft) -> None:
+        """Replace what changes; leave alone what does not, so that an event that stays as it is costs little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +52,15 @@ class Enrichment:
 
         Doing it again changes nothing. It raises on no content that :func:`bespoke.parsing.parse_event` lets pass.
         """
-        if "ip" in event.context:
-            event = replace(event, context={name: value for name, value in event.context.items() if name != "ip"})
+        context, traits, lines = event.context, event.traits, event.lines
+        draft = Draft(event.type, context, traits, lines)
+        if "ip" in context:
+            draft.context = {name: value for name, value in context.items() if name != "ip"}
         for step in self.steps:
-            event = step.apply(event)
-        return event
+            step.apply(draft)
+        if draft.context is context and draft.traits is traits and draft.lines is lines:
+            return event
+        return replace(event, context=draft.context, traits=draft.traits, lines=draft.lines)
 
     def is_bot(self, event: Event) -> bool:
         """Return whether a bot sent it, by the device type or the user agent of its context."""
@@ -66,17 +80,16 @@ class DeviceStep:
 
     bots: tuple[str, ...] = ()
 
-    def apply(self, event: Event) -> Event:
+    def apply(self, draft: Draft) -> None:
         """See :meth:`Step.apply`."""
-        agent = event.context.get("userAgent")
+        agent = draft.context.get("userAgent")
         if not isinstance(agent, str):
-            return event
-        device = event.context.get("device")
+            return
+        device = draft.context.get("device")
         known = device if isinstance(device, dict) else {}
-        if known.get("type") is not None:
-            return event
-        found = device_type(agent[:MAX_AGENT_CHARS], self.bots)
-        return replace(event, context={**event.context, "device": {**known, "type": found}})
+        if known.get("type") is None:
+            found = device_type(agent[:MAX_AGENT_CHARS], self.bots)
+            draft.context = {**draft.context, "device": {**known, "type": found}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +99,17 @@ class LocationStep:
     decimals: int = 2
     """Two are about one kilometre."""
 
-    def apply(self, event: Event) -> Event:
+    def apply(self, draft: Draft) -> None:
         """See :meth:`Step.apply`."""
-        location = event.context.get("location")
+        location = draft.context.get("location")
         if not isinstance(location, dict) or not ("latitude" in location or "longitude" in location):
-            return event
+            return
         latitude, longitude = _degrees(location.get("latitude"), 90), _degrees(location.get("longitude"), 180)
         rest = {name: value for name, value in location.items() if name not in ("latitude", "longitude")}
         if latitude is not None and longitude is not None:
             rest["latitude"], rest["longitude"] = round(latitude, self.decimals), round(longitude, self.decimals)
-        return event if rest == location else replace(event, context={**event.context, "location": rest})
+        if rest != location:
+            draft.context = {**draft.context, "location": rest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +122,15 @@ class CatalogStep:
     category_level: int = -1
     """Which part of an item's category lines get: 0 the broadest, -1 the narrowest."""
 
-    def apply(self, event: Event) -> Event:
+    def apply(self, draft: Draft) -> None:
         """See :meth:`Step.apply`."""
-        lines = event.lines
-        if not lines or not any(line.category is None or line.brand is None or line.price is None for line in lines):
-            return event
-        catalog = self.catalog()
-        joined = tuple(self._joined(line, catalog.get(line.item_id)) for line in lines)
-        return event if joined == lines else replace(event, lines=joined)
+        for line in draft.lines:
+            if line.category is None or line.brand is None or line.price is None:
+                catalog = self.catalog()
+                joined = tuple([self._joined(line, catalog.get(line.item_id)) for line in draft.lines])
+                if joined != draft.lines:
+                    draft.lines = joined
+                return
 
     def _joined(self, line: Line, item: Item | None) -> Line:
         if item is None:
@@ -145,18 +160,14 @@ class TableStep:
     """The trait that is looked up."""
     table: Lookup
 
-    def apply(self, event: Event) -> Event:
+    def apply(self, draft: Draft) -> None:
         """See :meth:`Step.apply`. What the sender says stands."""
-        if event.type is not EventType.IDENTIFY:
-            return event
-        value = event.traits.get(self.key)
-        if value.__class__ not in (str, int, float):
-            return event
-        row = self.table.row(key_text(value))
-        if row is None:
-            return event
-        added = {name: value for name, value in row.items() if name not in event.traits}
-        return replace(event, traits={**event.traits, **added}) if added else event
+        if draft.type is not EventType.IDENTIFY:
+            return
+        value = draft.traits.get(self.key)
+        row = self.table.row(key_text(value)) if value.__class__ in (str, int, float) else None
+        if row and (added := {name: told for name, told in row.items() if name not in draft.traits}):
+            draft.traits = {**draft.traits, **added}
 
 
 def key_text(value: Any) -> str:

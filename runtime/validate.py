@@ -4,16 +4,31 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from bespoke.errors import BespokeError
+from bespoke.catalog import EMPTY_CATALOG
+from bespoke.errors import BespokeError, ConfigError
 from bespoke.experiments import load_experiments
 from bespoke.models.registry import MODELS, model_of_kind
+from ingestion.enrich import load_enrichment, load_near_duplicates
 from ingestion.mapping import load_mapping
+from ingestion.subscribers import load_subscribers
+from storage.segments_file import load_segments
 from storage.toml import read_text
+from storage.tracking import load_plan
 from training.configs import load_config
 from training.propensity import load_score, score_paths
 from training.search_space import SUFFIX, load_space
 
-KNOWN = ("experiments.toml", "models", "scores", "sources")
+KNOWN = (
+    "enrichment.toml",
+    "experiments.toml",
+    "segments.toml",
+    "subscribers.toml",
+    "tracking.toml",
+    "models",
+    "scores",
+    "sources",
+    "reference",
+)
 
 
 def validate_config(config_dir: Path) -> list[str]:
@@ -25,11 +40,12 @@ def validate_config(config_dir: Path) -> list[str]:
     ]
     checks += [partial(load_score, path) for path in score_paths(config_dir)]
     checks += [partial(load_mapping, path) for path in sorted((config_dir / "sources").glob("*.toml"))]
-    return [*_problems([*checks, partial(_check_experiments, config_dir)]), *_strays(config_dir)]
+    checks += _shared_checks(config_dir)
+    return [*_problems(checks), *_strays(config_dir)]
 
 
 def start_problems(config_dir: Path) -> list[str]:
-    """Return what keeps an installation from starting: the settings of models, and experiments.
+    """Return what keeps an installation from starting: all files of config/ itself, and the settings of models.
 
     A broken mapping stops only its own import, and a file that nothing reads stops nothing: :func:`validate_config`
     tells those too.
@@ -37,7 +53,12 @@ def start_problems(config_dir: Path) -> list[str]:
     if not config_dir.is_dir():
         return _missing(config_dir)
     models = [partial(load_config, kind, config_dir / "models" / f"{kind}.toml") for kind in MODELS]
-    return _problems([*models, partial(_check_experiments, config_dir)])
+    return _problems([*models, *_shared_checks(config_dir)])
+
+
+def _shared_checks(config_dir: Path) -> list[Callable[[], object]]:
+    checks = (_check_experiments, load_plan, _check_enrichment, load_segments, _check_subscribers)
+    return [partial(check, config_dir) for check in checks]
 
 
 def _missing(config_dir: Path) -> list[str]:
@@ -51,6 +72,15 @@ def _check_model(path: Path) -> None:
         load_config(path.stem, path)
 
 
+def _check_subscribers(config_dir: Path) -> None:
+    names = load_segments(config_dir).names
+    for name, subscriber in load_subscribers(config_dir).items():
+        for segment in subscriber.segments or ():
+            if segment not in names:
+                known = ", ".join(names) or "none"
+                raise ConfigError(f"{config_dir}/subscribers.toml: {name}: no segment {segment!r}; there are: {known}")
+
+
 def _check_experiments(config_dir: Path) -> None:
     path = config_dir / "experiments.toml"
     if not path.exists():
@@ -60,6 +90,11 @@ def _check_experiments(config_dir: Path) -> None:
             name, at, _ = variant.model.partition("@")
             if at and not (config_dir / "models" / f"{name}.toml").is_file():
                 model_of_kind(name)
+
+
+def _check_enrichment(config_dir: Path) -> None:
+    load_near_duplicates(config_dir)
+    load_enrichment(config_dir, catalog=lambda: EMPTY_CATALOG)
 
 
 def _strays(config_dir: Path) -> list[str]:

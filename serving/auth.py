@@ -2,14 +2,16 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 
 from bespoke.errors import Unauthorized, Unavailable
+from storage.control_keys import KeyInfo
 
 FRESH_S = 1.0
 """A checked key is not checked again for this long, so a revoked key stops within this time."""
@@ -24,7 +26,7 @@ _bearer = HTTPBearer(auto_error=False, description="The key as token.")
 class KeyStore(Protocol):
     """Where keys are checked: the control store."""
 
-    def authenticate(self, secret: str, scope: str) -> Any:
+    def authenticate(self, secret: str, scope: str) -> KeyInfo:
         """Return what is known of the key, or raise Unauthorized, Forbidden or Unavailable."""
 
 
@@ -34,10 +36,10 @@ class Authenticator:
     def __init__(self, keys: KeyStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
         self._monotonic = monotonic
-        self._checked: dict[tuple[bytes, str], float] = {}
+        self._checked: dict[tuple[bytes, str], tuple[float, KeyInfo]] = {}
 
-    async def check(self, secret: str | None, scope: str) -> None:
-        """Return if ``secret`` is a key with ``scope``.
+    async def check(self, secret: str | None, scope: str) -> KeyInfo:
+        """Return what is known of ``secret``, if it is a key with ``scope``.
 
         Raises:
             Unauthorized: no key, an unknown or a revoked one.
@@ -48,30 +50,32 @@ class Authenticator:
             raise Unauthorized("no API key; send it by Basic auth as user name, with an empty password")
         remembered = (hashlib.sha256(secret.encode()).digest(), scope)
         now_s = self._monotonic()
-        age_s = now_s - self._checked.get(remembered, -STALE_S)
-        if age_s < FRESH_S:
-            return
+        checked_s, known = self._checked.get(remembered, (-math.inf, None))
+        age_s = now_s - checked_s
+        if known is not None and age_s < FRESH_S:
+            return known
         try:
-            await asyncio.to_thread(self._keys.authenticate, secret, scope)
+            info = await asyncio.to_thread(self._keys.authenticate, secret, scope)
         except Unavailable:
-            if age_s < STALE_S:
-                return
+            if known is not None and age_s < STALE_S:
+                return known
             raise
         except Unauthorized:
             self._checked.pop(remembered, None)
             raise
         if len(self._checked) >= MAX_REMEMBERED:
             self._checked.clear()
-        self._checked[remembered] = now_s
+        self._checked[remembered] = now_s, info
+        return info
 
 
-def requires(authenticator: Authenticator, scope: str) -> Callable[..., Awaitable[None]]:
-    """Return a route dependency that lets only keys with ``scope`` pass."""
+def requires(authenticator: Authenticator, scope: str) -> Callable[..., Awaitable[KeyInfo]]:
+    """Return a route dependency that lets only keys with ``scope`` pass, and tells the route which one it is."""
 
     async def check_key(
         basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)],
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-    ) -> None:
-        await authenticator.check(basic.username if basic else bearer.credentials if bearer else None, scope)
+    ) -> KeyInfo:
+        return await authenticator.check(basic.username if basic else bearer.credentials if bearer else None, scope)
 
     return check_key

@@ -10,13 +10,18 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
+from bespoke.clock import to_ms
 from bespoke.errors import InvalidEvent, shown
 from bespoke.events import EventType
 from bespoke.parsing import encode_event, parse_event
+from bespoke.tracking import TrackingPlan
+from serving.collect_quality import BatchQuality
 from serving.errors import RequestError
 from serving.schemas import CollectAccepted, CollectError
 from serving.tokens import to_token
+from storage.control_keys import KeyInfo
 from storage.eventlog.base import EventLog, Message
+from storage.quality_counts import QualityCounts
 
 MAX_BATCH = 1_000
 APPEND_THREADS = 16
@@ -56,55 +61,111 @@ class Receipt:
 class Collector:
     """Checks events and appends the good ones to the event log."""
 
-    def __init__(self, log: EventLog, *, replay: bool = False) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        replay: bool = False,
+        plan: TrackingPlan | None = None,
+        counts: QualityCounts | None = None,
+    ) -> None:
+        """Collect into ``log``.
+
+        Args:
+            log: where good events go.
+            replay: accept events of any age.
+            plan: what events are held against once their form is right.
+            counts: where the quality of what comes in is counted, and failed events are kept.
+        """
         self._log = log
         self._replay = replay
+        self._plan = plan
+        self._counts = counts
 
-    def accept(self, body: bytes, *, received_at: datetime, type: EventType | None) -> Receipt:
+    def accept(self, body: bytes, *, received_at: datetime, type: EventType | None, source: str = "") -> Receipt:
         """Store the events of one request body; when this returns they are durable.
 
         Args:
             body: one message where ``type`` says what it is, a batch where it does not.
             received_at: when the request arrived.
             type: what the route says the message is.
+            source: the name of the key that it came with.
 
         Raises:
             RequestError: the body cannot be read, holds too many events, or none of them is valid.
             Unavailable: the event log cannot be written now.
         """
-        document = _document(body)
-        single = type is not None
-        messages = [document] if single else _batch(document)
-        sent_at = None if single else document.get("sentAt")
+        quality = BatchQuality(source, type, received_ms=to_ms(received_at))
+        try:
+            receipt = self._accept(body, quality, received_at=received_at)
+        finally:
+            if self._counts is not None:
+                quality.hand_over(self._counts)
+        return receipt
+
+    def _accept(self, body: bytes, quality: BatchQuality, *, received_at: datetime) -> Receipt:
+        type, source, plan = quality.route, quality.source, self._plan
+        try:
+            messages, sent_at = _messages(body, single=type is not None)
+        except RequestError:
+            quality.unreadable()
+            raise
+        quality.sent_at = sent_at
         good: list[Message] = []
         rejected: list[Rejection] = []
         for index, message in enumerate(messages):
             try:
-                event = parse_event(message, received_at=received_at, type=type, sent_at=sent_at, replay=self._replay)
-                good.append(Message(event.person, event.message_id, event.received_ms, encode_event(event)))
+                event = parse_event(
+                    message, received_at=received_at, type=type, sent_at=sent_at, replay=self._replay, source=source
+                )
+                payload = encode_event(event) if plan is None else quality.planned(plan, event)
+                good.append(Message(event.person, event.message_id, event.received_ms, payload))
             except InvalidEvent as reason:
                 rejected.append(Rejection(index, _message_id(message), reason))
+                quality.rejected(message, reason)
+            else:
+                quality.accepted(event)
         if not good:
             raise _nothing_valid(rejected)
-        return Receipt(len(good), to_token(self._log.append(good)), tuple(rejected))
+        try:
+            positions = self._log.append(good)
+        except BaseException:
+            # The sender sends all of it again; what counts is what comes of that.
+            quality.clear()
+            raise
+        return Receipt(len(good), to_token(positions), tuple(rejected))
 
 
 def collect_routes(
-    collector: Collector, *, check_key: Callable[..., Any], time: Callable[..., Any], threads: ThreadPoolExecutor
+    collector: Collector,
+    *,
+    check_key: Callable[..., Any],
+    time: Callable[..., Any],
+    threads: ThreadPoolExecutor,
 ) -> APIRouter:
-    """Return the routes that take events in."""
+    """Return the routes that take events in.
+
+    Args:
+        collector: what takes them.
+        check_key: lets only good keys pass, and returns what is known of the key.
+        time: returns the time of a request.
+        threads: where requests wait for the disk.
+    """
     router = APIRouter(
         prefix="/v1",
         tags=["events"],
-        dependencies=[Depends(check_key)],
         responses={400: {"model": CollectError}, 401: {"model": CollectError}, 413: {"model": CollectError}},
     )
 
     def add(path: str, kind: EventType | None, summary: str) -> None:
-        async def take(request: Request, at: Annotated[datetime, Depends(time)]) -> Response:
+        async def take(
+            request: Request, key: Annotated[KeyInfo, Depends(check_key)], at: Annotated[datetime, Depends(time)]
+        ) -> Response:
             body = await request.body()
             loop = asyncio.get_running_loop()
-            receipt = await loop.run_in_executor(threads, lambda: collector.accept(body, received_at=at, type=kind))
+            receipt = await loop.run_in_executor(
+                threads, lambda: collector.accept(body, received_at=at, type=kind, source=key.name)
+            )
             return Response(orjson.dumps(_answer(receipt)), media_type="application/json")
 
         router.add_api_route(
@@ -121,6 +182,12 @@ def collect_routes(
         add(f"/{event_type}", event_type, f"Take one {event_type} message")
     add("/batch", None, f"Take up to {MAX_BATCH} messages")
     return router
+
+
+def _messages(body: bytes, *, single: bool) -> tuple[Sequence[Any], Any]:
+    """Return the messages of a body, and when the batch says that it was sent."""
+    document = _document(body)
+    return ([document], None) if single else (_batch(document), document.get("sentAt"))
 
 
 def _document(body: bytes) -> dict[str, Any]:

@@ -94,14 +94,14 @@ def test_only_what_is_asked_for_is_tried(store: QualityStore, log: EventLog) -> 
 
 
 def test_the_senders_clock_is_corrected_as_it_would_have_been(store: QualityStore, log: EventLog) -> None:
-    late = {"timestamp": "2026-03-01T08:00:00Z"}
-    store.write({}, [failed(sent_at='"2026-03-01T08:05:00Z"', **late)], now_ms=RECEIVED_MS)
+    late = failed(sent_at='"2026-03-01T08:05:00Z"', timestamp="2026-03-01T08:00:00Z")
+    store.write({}, [late], now_ms=RECEIVED_MS)
     replay_failed(store, log, None)
     assert [event.at_ms for event in events(log)] == [RECEIVED_MS - 5 * MINUTE_MS]
 
 
 def test_pages_of_good_and_bad_ones_are_all_tried(store: QualityStore, log: EventLog) -> None:
-    store.write({}, [failed(n, **({} if n % 2 else {"userId": None})) for n in range(1_300)], now_ms=RECEIVED_MS)
+    store.write({}, [failed(n, userId="u1" if n % 2 else None) for n in range(1_300)], now_ms=RECEIVED_MS)
     result = replay_failed(store, log, None)
     assert (result.replayed, result.left, len(events(log))) == (650, 650, 650)
     assert len(store.failed(limit=2_000)) == 650

@@ -62,7 +62,21 @@ def test_only_what_keeps_it_from_starting_is_a_problem_of_the_start(config: Path
     assert len(start_problems(config)) == 2
 
 
+def test_the_tracking_plan_and_enrichment_are_checked_and_keep_it_from_starting(config: Path) -> None:
+    (config / "tracking.toml").write_text('on_violation = "drop"\n')
+    (config / "enrichment.toml").write_text('steps = ["tarot"]\n[near_duplicates]\nwithin_s = 2\n')
+    for problems in ("\n".join(validate_config(config)), "\n".join(start_problems(config))):
+        assert "on_violation: Input should be 'pass', 'flag' or 'block', got 'drop'" in problems
+        assert "steps: got ['tarot'], expected a list of some of device" in problems
+
+
 def test_settings_that_were_asked_for_must_exist(config: Path) -> None:
     assert load_config("als", config / "typo.toml") == model_of_kind("als").Config()
     with pytest.raises(ConfigError, match=r"no file at .*typo\.toml"):
         load_config("als", config / "typo.toml", required=True)
+
+
+def test_a_subscriber_of_an_unknown_segment_is_told(config: Path) -> None:
+    (config / "subscribers.toml").write_text('[crm]\ncallback = "json:loads"\nsegments = ["nobodies"]\n')
+    [problem] = validate_config(config)
+    assert "crm: no segment 'nobodies'; there are: at_risk" in problem

@@ -203,7 +203,7 @@ def test_time_header_counts_in_a_replay_only(
 
 def test_log_out_of_reach_means_503_and_try_again(settings: Settings, client_of: ClientOf, write_key: str) -> None:
     with client_of(create_collector(settings)) as client:
-        with sqlite3.connect(settings.log_path) as log:
+        with sqlite3.connect(settings.log_url.removeprefix("sqlite:///")) as log:
             log.execute("DROP TABLE partitions")
         answer = client.post("/v1/track", json=view(), auth=(write_key, ""))
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")

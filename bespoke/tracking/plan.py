@@ -1,20 +1,17 @@
-"""The tracking plan: which events and properties are expected, and what becomes of an event that breaks it.
+"""Events held against a tracking plan, and what becomes of those that break it."""
 
-Source: https://segment.com/docs/protocols/tracking-plan/create/ (what a plan holds).
-"""
-
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from bespoke.errors import ConfigError, InvalidEvent, shown
 from bespoke.events import Event, EventType
+from bespoke.parsing import encode_event
+from bespoke.tracking.document import Action, Document, EventPlan, PropertyPlan, Rule, TypePlan
+from bespoke.tracking.values import Check, check_of
 
 FILE = "config/tracking.toml"
 MAX_FLAGS = 20
@@ -22,94 +19,6 @@ MAX_FLAGS = 20
 FLAGS_KEY = "violations"
 """Where a flagged event's context says what is wrong with it."""
 _ROW = re.compile(r"\[\d+\]")
-
-
-class Action(StrEnum):
-    """What becomes of an event that breaks the plan; the strongest of an event's violations decides."""
-
-    PASS = "pass"
-    """Kept as it is; the violation is counted."""
-    FLAG = "flag"
-    """Kept; the event's context says what is wrong with it."""
-    BLOCK = "block"
-    """Refused with the reason, and kept as a failed event."""
-
-
-class Rule(StrEnum):
-    """What can be broken."""
-
-    UNPLANNED_EVENT = "unplanned_event"
-    UNPLANNED_PROPERTY = "unplanned_property"
-    MISSING = "missing"
-    TYPE = "type"
-    ALLOWED = "allowed"
-    BOUNDS = "bounds"
-
-
-class ValueType(StrEnum):
-    """What a property may be. A boolean is no number; a time is ISO 8601 text."""
-
-    STRING = "string"
-    NUMBER = "number"
-    INTEGER = "integer"
-    BOOLEAN = "boolean"
-    ARRAY = "array"
-    OBJECT = "object"
-    TIME = "time"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PropertyPlan(_Part):
-    """What is expected of one property."""
-
-    type: ValueType | None = Field(default=None, description="What it must be; anything if absent.")
-    required: bool = Field(default=False, description="Whether an event without it, or with null, breaks the plan.")
-    allowed: tuple[str | int | float | bool, ...] | None = Field(default=None, min_length=1, description="Its values.")
-    min: float | None = Field(default=None, allow_inf_nan=False, description="Smallest number.")
-    max: float | None = Field(default=None, allow_inf_nan=False, description="Largest number.")
-
-    @model_validator(mode="after")
-    def _check(self) -> "PropertyPlan":
-        if (self.min is not None or self.max is not None) and self.type not in (ValueType.NUMBER, ValueType.INTEGER):
-            raise ValueError(f"min and max need type number or integer, got {self.type or 'none'}")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
-
-
-class _Actions(_Part):
-    on_violation: Action | None = None
-    unplanned_properties: Action | None = None
-
-
-class EventPlan(_Actions):
-    """What is expected of the track, page or screen events of one name."""
-
-    properties: dict[str, PropertyPlan] = Field(default_factory=dict)
-    product: dict[str, PropertyPlan] = Field(
-        default_factory=dict,
-        description="Properties of each row of `products`; of the event where it has no such list.",
-    )
-
-
-class TypePlan(_Actions):
-    """What is expected of the traits of identify or group messages."""
-
-    traits: dict[str, PropertyPlan] = Field(default_factory=dict)
-
-
-class Document(_Part):
-    """The whole file."""
-
-    on_violation: Action = Field(default=Action.PASS, description="A planned event that is not as planned.")
-    unplanned_events: Action = Field(default=Action.PASS, description="An event that no entry names.")
-    unplanned_properties: Action = Field(default=Action.PASS, description="A property that its entry does not name.")
-    events: dict[str, EventPlan] = Field(default_factory=dict)
-    identify: TypePlan | None = None
-    group: TypePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +56,11 @@ class Blocked(InvalidEvent):
         super().__init__(violation.field, violation.value, f"{violation.allowed}, as {FILE} says")
 
 
-_Check = Callable[[Any], "tuple[Rule, str] | None"]
-
-
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """What is expected of one JSON object; made ready for many of them."""
 
-    checks: Mapping[str, _Check]
+    checks: Mapping[str, Check]
     required: tuple[str, ...]
     on_violation: Action
     unplanned: Action
@@ -236,6 +142,22 @@ def judged(event: Event, violations: Sequence[Violation]) -> Event:
     return replace(event, context={**event.context, FLAGS_KEY: flagged[:MAX_FLAGS]})
 
 
+def encode_judged(event: Event, violations: Sequence[Violation]) -> bytes:
+    """Return the payload of the event as it is kept; flags for which there is no room in it are left out.
+
+    Raises:
+        Blocked: a violation blocks it.
+        InvalidEvent: the event itself is too large.
+    """
+    kept = judged(event, violations)
+    if kept is event:
+        return encode_event(event)
+    try:
+        return encode_event(kept)
+    except InvalidEvent:
+        return encode_event(event)
+
+
 def reason_key(reason: InvalidEvent) -> str:
     """Return what a refusal counts as: few keys, whatever is sent.
 
@@ -285,62 +207,6 @@ def _rows(
     also: Iterable[str] = (),
     prefix: str = "",
 ) -> _Rows:
-    checks = {name: _check_of(plan) for name, plan in properties.items()}
+    checks = {name: check_of(plan) for name, plan in properties.items()}
     required = tuple(name for name, plan in properties.items() if plan.required)
     return _Rows(checks, required, on_violation, unplanned, frozenset([*properties, *also]), prefix)
-
-
-def _check_of(plan: PropertyPlan) -> _Check:
-    """Return what finds the first thing that is wrong with a value."""
-    fits = None if plan.type is None else _FITS[plan.type]
-    kind = "" if plan.type is None else _WORDS[plan.type]
-    # Kept with their types: JSON's true is not 1.
-    values = None if plan.allowed is None else frozenset((_kind(value), value) for value in plan.allowed)
-    listed = ", ".join(map(str, plan.allowed or ()))
-    low = -math.inf if plan.min is None else plan.min
-    high = math.inf if plan.max is None else plan.max
-    bounded = plan.min is not None or plan.max is not None
-    ends = [f"{word} {end:g}" for word, end in (("at least", low), ("at most", high)) if math.isfinite(end)]
-
-    def check(value: Any) -> tuple[Rule, str] | None:
-        if fits is not None and not fits(value):
-            return Rule.TYPE, kind
-        if values is not None and (isinstance(value, list | dict) or (_kind(value), value) not in values):
-            return Rule.ALLOWED, f"one of {listed}"
-        if bounded and not low <= value <= high:
-            return Rule.BOUNDS, f"a number of {' and '.join(ends)}"
-        return None
-
-    return check
-
-
-def _kind(value: Any) -> type:
-    return float if value.__class__ is int else value.__class__
-
-
-def _is_time(value: Any) -> bool:
-    try:
-        datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-_FITS: Mapping[ValueType, Callable[[Any], bool]] = {
-    ValueType.STRING: lambda value: value.__class__ is str,
-    ValueType.NUMBER: lambda value: value.__class__ in (int, float),
-    ValueType.INTEGER: lambda value: value.__class__ is int or (value.__class__ is float and value.is_integer()),
-    ValueType.BOOLEAN: lambda value: value.__class__ is bool,
-    ValueType.ARRAY: lambda value: value.__class__ is list,
-    ValueType.OBJECT: lambda value: value.__class__ is dict,
-    ValueType.TIME: _is_time,
-}
-_WORDS: Mapping[ValueType, str] = {
-    ValueType.STRING: "a string",
-    ValueType.NUMBER: "a number",
-    ValueType.INTEGER: "an integer",
-    ValueType.BOOLEAN: "true or false",
-    ValueType.ARRAY: "a list",
-    ValueType.OBJECT: "a JSON object",
-    ValueType.TIME: "an ISO 8601 time such as 2026-01-31T12:00:00Z",
-}
