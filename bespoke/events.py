@@ -43,6 +43,7 @@ class InteractionType(StrEnum):
     REFUND = "refund"
 
 
+_INTERACTIONS = frozenset(InteractionType)
 INTERACTION_OF_NAME: Mapping[str, InteractionType] = {
     "Product Viewed": InteractionType.VIEW,
     "Product Clicked": InteractionType.CLICK,
@@ -108,8 +109,15 @@ class Event:
 
     @property
     def kind(self) -> str:
-        """What it counts as: the interaction, else a track message's name, else the type."""
-        return self.interaction or (self.name if self.type is EventType.TRACK and self.name else self.type.value)
+        """What it counts as: the interaction, else a track message's name, else the type.
+
+        A name that is an interaction's is told apart from the interaction.
+        """
+        if self.interaction is not None:
+            return self.interaction.value
+        if self.type is not EventType.TRACK or self.name is None:
+            return self.type.value
+        return f"event:{self.name}" if self.name in _INTERACTIONS else self.name
 
     def to_payload(self) -> bytes:
         """Return the regular JSON form that the event log keeps."""

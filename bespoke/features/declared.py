@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from bespoke.clock import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
 from bespoke.features.decay import HALF_LIFE_DAYS, decay
@@ -31,8 +32,12 @@ DAY_PARTS: Mapping[str, tuple[int, int]] = {
 }
 
 
-def _days_since(then_ms: int | None, at_ms: int) -> float:
-    return math.nan if then_ms is None else max(at_ms - then_ms, 0) / DAY_MS
+def _age(name: str, meaning: str, unit: str, then: Callable[[Reading], int | None], unit_ms: float) -> Feature:
+    def derive(reading: Reading) -> float:
+        then_ms = then(reading)
+        return math.nan if then_ms is None else max(reading.at_ms - then_ms, 0) / unit_ms
+
+    return Feature(name, meaning, unit, derive, ages(then, unit_ms))
 
 
 def _last_day_ms(profile: Profile, interaction: str) -> int | None:
@@ -141,13 +146,12 @@ def _cart_value(reading: Reading) -> float:
     return sum(line.quantity * max(line.price_micros, 0) for line in reading.cart.values()) / MICROS
 
 
-def _cart_minutes(reading: Reading) -> float:
-    newest_ms = max((line.added_ms for line in reading.cart.values()), default=None)
-    return math.nan if newest_ms is None else max(reading.at_ms - newest_ms, 0) / MINUTE_MS
+def _last_added_ms(reading: Reading) -> int | None:
+    return max((line.added_ms for line in reading.cart.values()), default=None)
 
 
 def _cart_changes(reading: Reading, value: float, level: float | None) -> int | None:
-    times = [_CART_LEAVES(reading, value, level), ages(MINUTE_MS)(reading, value, level)]
+    times = [moves(reading, value, level) for moves in (_CART_LEAVES, ages(_last_added_ms, MINUTE_MS))]
     return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
 
@@ -216,28 +220,14 @@ def _text(name: str, meaning: str, derive: Callable[[Reading], str | None], sour
     return Feature(name, meaning, "name", derive, type=FeatureType.TEXT, source=source)
 
 
+def _last_purchase_ms(reading: Reading) -> int | None:
+    return _last_day_ms(reading.profile, "purchase")
+
+
 _RECENCY = (
-    Feature(
-        "recency_days",
-        "time since the last event",
-        "days",
-        lambda reading: _days_since(reading.profile.last_ms, reading.at_ms),
-        ages(DAY_MS),
-    ),
-    Feature(
-        "tenure_days",
-        "time since the first event",
-        "days",
-        lambda reading: _days_since(reading.profile.first_ms, reading.at_ms),
-        ages(DAY_MS),
-    ),
-    Feature(
-        "days_since_purchase",
-        "time since the day of the last purchase",
-        "days",
-        lambda reading: _days_since(_last_day_ms(reading.profile, "purchase"), reading.at_ms),
-        ages(DAY_MS),
-    ),
+    _age("recency_days", "time since the last event", "days", lambda reading: reading.profile.last_ms, DAY_MS),
+    _age("tenure_days", "time since the first event", "days", lambda reading: reading.profile.first_ms, DAY_MS),
+    _age("days_since_purchase", "time since the day of the last purchase", "days", _last_purchase_ms, DAY_MS),
 )
 _MONEY = (
     Feature("orders", "orders so far", "orders", lambda reading: reading.profile.orders),
@@ -345,7 +335,10 @@ _VISITS = (
     ),
     Feature("cart_items", "different items in the cart", "items", lambda reading: len(reading.cart), _CART_LEAVES),
     Feature("cart_value", "price of what is in the cart", "currency", _cart_value, _CART_LEAVES),
-    Feature("cart_minutes", "time since the last item in the cart was put in", "minutes", _cart_minutes, _cart_changes),
+    replace(
+        _age("cart_minutes", "time since the last item in the cart was put in", "minutes", _last_added_ms, MINUTE_MS),
+        moves=_cart_changes,
+    ),
 )
 _CONTEXT = (
     *(

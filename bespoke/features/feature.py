@@ -39,17 +39,15 @@ def still(reading: Reading, value: float, level: float | None) -> int | None:
     return None
 
 
-def ages(unit_ms: float) -> Moves:
-    """The value grows by 1 every ``unit_ms``."""
+def ages(then: Callable[[Reading], int | None], unit_ms: float) -> Moves:
+    """The value grows by 1 every ``unit_ms`` from ``then(reading)`` on, which may lie ahead: clocks differ."""
 
     def moves(reading: Reading, value: float, level: float | None) -> int | None:
-        if math.isnan(value):
+        then_ms = then(reading)
+        if then_ms is None or (level is not None and value > level):
             return None
-        if level is None:
-            return reading.at_ms + 1
-        if value > level:
-            return None
-        return reading.at_ms + max(math.floor((level - value) * unit_ms), 1)
+        grows_from_ms = max(then_ms, reading.at_ms)
+        return grows_from_ms + (1 if level is None else max(math.floor((level - value) * unit_ms), 1))
 
     return moves
 
@@ -88,7 +86,7 @@ class Feature:
     source: SourceType = SourceType.BEHAVIOURAL
 
     def of(self, reading: Reading) -> Value:
-        """Return the value: a number, NaN where there is nothing to derive it from, or a text, None where there is none."""
+        """Return a number, NaN where there is nothing to derive it from, or a text, None where there is none."""
         value: Value = self.derive(reading)
         return value
 

@@ -300,7 +300,7 @@ def item_mass(
     """Return the decayed weight of each item in ``history.recent`` that ``vocabulary`` holds."""
     if not history.recent:
         return ItemMass()
-    at_ms, item_ids, interactions, _ = zip(*history.recent, strict=True)
+    at_ms, item_ids, interactions, *_ = zip(*history.recent, strict=True)
     row_H = vocabulary.rows(item_ids)
     line_H = weights.of(interactions) if history.weights is None else np.array(history.weights, dtype=np.float32)
     weight_H = decayed(line_H, np.array(at_ms, dtype=np.int64), at_ms=history.at_ms, half_life_days=half_life_days)

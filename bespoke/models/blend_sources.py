@@ -65,7 +65,7 @@ def own_items(
 ) -> Own:
     """Return what ``history`` says of each item that ``vocabulary`` holds; lines that weigh nothing are left out."""
     lines = len(history.recent)
-    at_ms, item_ids, interactions, _ = zip(*history.recent, strict=True) if lines else ((), (), (), ())
+    at_ms, item_ids, interactions, *_ = zip(*history.recent, strict=True) if lines else ((), (), (), ())
     row_N = vocabulary.rows(item_ids)
     weight_N = weights.of(interactions) if history.weights is None else np.array(history.weights, dtype=np.float32)
     kept_N = (row_N >= 0) & (weight_N > 0)

@@ -202,7 +202,7 @@ class Covisitation:
         """Return row, time and weight of the lines about known items that count, newest first."""
         if not history.recent:
             return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        at_ms, item_ids, interactions, _ = zip(*history.recent, strict=True)
+        at_ms, item_ids, interactions, *_ = zip(*history.recent, strict=True)
         row_S, at_ms_S = self.vocabulary.rows(item_ids), np.array(at_ms, dtype=np.int64)
         weights = history.weights
         weight_S = self.config.interaction_weights.of(interactions) if weights is None else np.array(weights, "f4")
