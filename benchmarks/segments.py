@@ -3,7 +3,7 @@
 People are drawn with a fixed seed: visits over 90 days with views, carts, orders of one to five lines out of 2,000
 items in 20 categories, page calls, a search now and then, traits and a place. One more event is folded into each
 profile, and every segment is evaluated on it, the time of the next change included. Scores are read from a table: what
-a model needs for one is not in here. One core does it; folding is measured beside it.
+a model needs for one is not in here. One core does it; folding is measured beside it. Timers: benchmarks/timers.py.
 """
 
 import random
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Figures, main
+from benchmarks.timers import timers
 from bespoke.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from bespoke.events import INTERACTION_OF_NAME, Event, EventType, ItemId, Line, MessageId
 from bespoke.profiles import EMPTY, Profile, fold
@@ -29,7 +30,7 @@ SHARES = (0.5, 0.12, 0.08, 0.27, 0.03)
 
 
 def run() -> Figures:
-    """Fold one event into every profile, evaluate all segments on it."""
+    """Fold one event into every profile, evaluate all segments on it; then measure timers."""
     rng = random.Random(0)
     segments = read_segments(documents(), scores=SCORES)
     before = [person(rng) for _ in range(PEOPLE)]
@@ -38,25 +39,25 @@ def run() -> Figures:
     started = time.perf_counter()
     after = [fold(profile, one) for profile, one in zip(before, news, strict=True)]
     fold_s = time.perf_counter() - started
-    return {**evaluation(segments, after, scores), "folds_per_s": PEOPLE / fold_s}
+    return {**evaluation(segments, after, scores), "folds_per_s": PEOPLE / fold_s, **timers()}
 
 
 def evaluation(segments: Segments, people: Sequence[Profile], scores: Sequence[dict[str, float]]) -> Figures:
     """Return how fast all segments are evaluated, and what came out."""
     taken: list[float] = []
-    inside = timers = 0
+    inside = with_timer = 0
     for profile, score in zip(people, scores, strict=True):
         started = time.perf_counter()
         found = segments.evaluate(profile, NOW_MS, score=score.get)
         taken.append(time.perf_counter() - started)
         inside += len(found.inside)
-        timers += found.next_change_ms is not None
+        with_timer += found.next_change_ms is not None
     return {
         "evaluations_per_s": len(people) * len(segments.names) / sum(taken),
         "profile_p50_ms": float(np.percentile(taken, 50)) * 1000,
         "profile_p99_ms": float(np.percentile(taken, 99)) * 1000,
         "inside_mean": inside / len(people),
-        "with_timer": timers / len(people),
+        "with_timer": with_timer / len(people),
         "lines_mean": sum(len(profile.recent) for profile in people) / len(people),
     }
 
