@@ -15,12 +15,35 @@ def add_to(app: typer.Typer) -> None:
 def up(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="HTTP port; 8000 by default.")] = None,
     replicas: Annotated[int, typer.Option(min=1, max=64, help="Recommender replicas.")] = 1,
+    log: Annotated[
+        str | None, typer.Option(metavar="URL", help="Event log in kafka://HOST:PORT/TOPIC; SQLite by default.")
+    ] = None,
+    profiles: Annotated[
+        str | None, typer.Option(metavar="URL", help="Profiles in postgresql+psycopg://...; SQLite by default.")
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Keys, pointers and jobs in postgresql+psycopg://...; SQLite by default."),
+    ] = None,
+    online: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Online features in redis://HOST:PORT or postgresql://...; SQLite by default."
+        ),
+    ] = None,
 ) -> None:
     """Start everything on this machine; Ctrl-C stops it cleanly."""
     from runtime.up import run_until_stopped
     from storage.settings import Settings
 
-    changes = {} if port is None else {"http_port": port}
+    given = {
+        "http_port": port,
+        "log_url": log,
+        "profiles_url": profiles,
+        "control_url": control,
+        "online_url": online,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
     run_until_stopped(Settings(**changes), replicas=replicas)  # type: ignore[arg-type]
 
 

@@ -6,6 +6,7 @@ with online features.
 
 import argparse
 import gc
+import logging
 import signal
 import sys
 import threading
@@ -27,12 +28,15 @@ from storage.bundles import BundleStore
 from storage.control import ControlStore
 from storage.eventlog import open_event_log
 from storage.lake import Lake
-from storage.lock import OwnerLock
+from storage.lock import Held, OwnerLock
 from storage.profiles import ProfileStore
 from storage.quality_counts import QualityCounts
 from storage.settings import Settings
 
+log = logging.getLogger(__name__)
+
 GC_AFTER_OBJECTS = 200_000
+RETRY_S = 0.2
 OTHER_PROCESSOR = 3
 """Exit status where another process holds the partitions."""
 
@@ -41,7 +45,8 @@ class Worker:
     """The stores and the processor of one installation, held by one process at a time.
 
     Raises:
-        Unavailable: another process holds these partitions.
+        Held: another process holds these partitions.
+        Unavailable: a store cannot be reached.
     """
 
     def __init__(
@@ -124,13 +129,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        worker = Worker(Settings(), batch=options.batch)
-    except Unavailable:
+        worker = _opened(options.batch, stop)
+    except Held:
         return OTHER_PROCESSOR
+    if worker is None:
+        return 0
     with worker:
         fed = _input_closed() if options.until_idle else threading.Event()
         worker.processor.run(until=lambda: stop.is_set() or (fed.is_set() and worker.idle()))
     return 0
+
+
+def _opened(batch: int, stop: threading.Event) -> Worker | None:
+    """Return the worker once its stores can be reached; None where it was told to stop before."""
+    said = False
+    while not stop.is_set():
+        try:
+            return Worker(Settings(), batch=batch)
+        except Held:
+            raise
+        except Unavailable as error:
+            if not said:
+                log.error("the processor waits: %s", error)
+            said = True
+            stop.wait(RETRY_S)
+    return None
 
 
 def _input_closed() -> threading.Event:

@@ -39,8 +39,7 @@ class AppConfig(BaseModel):
 def build_app(config: AppConfig) -> serve.Application:
     """Return the Serve application that ``config`` names; run it under its part's name and route prefix."""
     # Replicas run in other working directories.
-    home, config_dir = config.settings.home.resolve(), config.settings.config_dir.resolve()
-    settings = config.settings.model_copy(update={"home": home, "config_dir": config_dir})
+    settings = config.settings.absolute()
     replica: Any = CollectorReplica if config.part is Part.COLLECTOR else RecommenderReplica
     deployment = serve.deployment(
         name=config.part.value,

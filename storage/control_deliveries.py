@@ -9,7 +9,7 @@ from sqlalchemy import Row, delete, func, select, update
 
 from bespoke.clock import to_ms
 from storage.control_tables import ControlPart, deliveries, subscribers
-from storage.sql import reading, upsert, writing
+from storage.sql import reading, take_turns, upsert, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Deliveries(ControlPart):
         """Keep deliveries for later, or as dead; one that is kept already is set to what is given."""
         columns = deliveries.c
         with writing(self._engine) as connection:
+            for subscriber in sorted({one.subscriber for one in failed}):
+                take_turns(connection, f"deliveries:{subscriber}")
             for one in failed:
                 again = {"attempts": one.attempts, "next_ms": one.next_ms, "error": one.error}
                 mine = (columns.subscriber == one.subscriber) & (columns.message_id == one.message_id)

@@ -13,6 +13,10 @@ from storage.sqlite import reachable
 _POLL_S = 0.01
 
 
+class Held(Unavailable):
+    """Another owner holds the lock."""
+
+
 class OwnerLock:
     """Holds a file for this process: ``with OwnerLock(home / "owner.lock"): ...``.
 
@@ -35,7 +39,8 @@ class OwnerLock:
         """Take the lock.
 
         Raises:
-            Unavailable: another owner holds it, who is named, or the file cannot be written.
+            Held: another owner holds it, who is named.
+            Unavailable: the file cannot be written.
         """
         if self._file is not None:
             raise Unavailable(f"{self._path}: this lock is held already by this very object; release it first")
@@ -60,7 +65,7 @@ class OwnerLock:
             except BlockingIOError:
                 if time.monotonic() >= give_up_at:
                     owner = os.pread(file, 200, 0).decode(errors="replace") or "another process"
-                    raise Unavailable(f"{self._path}: held by {owner}; end that one first") from None
+                    raise Held(f"{self._path}: held by {owner}; end that one first") from None
                 time.sleep(_POLL_S)
 
     def release(self) -> None:

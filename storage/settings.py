@@ -1,9 +1,18 @@
 """Settings of one installation: where things rest and how it listens. From the environment, prefix ``BESPOKE_``."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_STORES = {"log_url": "log.db", "profiles_url": "profiles.db", "control_url": "control.db", "quality_url": "quality.db"}
+_SQLITE = "sqlite:///"
+
+
+def _file(setting: str) -> Callable[[dict[str, Any]], str]:
+    return lambda given: f"{_SQLITE}{given['home'] / _STORES[setting]}"
 
 
 class Settings(BaseSettings):
@@ -13,7 +22,32 @@ class Settings(BaseSettings):
 
     home: Path = Field(default=Path("var"), description="Folder of everything that this installation writes.")
     config_dir: Path = Field(default=Path("config"), description="Folder of the files that people edit.")
-    redis_url: str | None = Field(default=None, description="Online features in Redis instead of SQLite: host:port.")
+    online_url: str | None = Field(
+        default=None,
+        description="Online features in a server instead of a SQLite file: redis://HOST:PORT or "
+        "postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+    )
+    # Addresses may hold passwords, so they are not shown where settings are.
+    log_url: str = Field(
+        default_factory=_file("log_url"),
+        repr=False,
+        description="The event log: sqlite:///PATH, by default log.db under home, or kafka://HOST:PORT/TOPIC.",
+    )
+    profiles_url: str = Field(
+        default_factory=_file("profiles_url"),
+        repr=False,
+        description="The profile store: sqlite:///PATH, by default profiles.db under home, or postgresql+psycopg://...",
+    )
+    control_url: str = Field(
+        default_factory=_file("control_url"),
+        repr=False,
+        description="The control store: sqlite:///PATH, by default control.db under home, or postgresql+psycopg://...",
+    )
+    quality_url: str = Field(
+        default_factory=_file("quality_url"),
+        repr=False,
+        description="The quality store: sqlite:///PATH, by default quality.db under home, or postgresql+psycopg://...",
+    )
     http_host: str = Field(default="127.0.0.1", description="Address that the HTTP ingress listens on.")
     http_port: int = Field(default=8000, ge=1, le=65535, description="Port of the HTTP ingress.")
     replay: bool = Field(
@@ -21,20 +55,20 @@ class Settings(BaseSettings):
         description="Take the time from the data: requests name it in X-Bespoke-Time, events of any age are accepted.",
     )
 
-    @property
-    def log_path(self) -> Path:
-        """The event log."""
-        return self.home / "log.db"
+    def absolute(self) -> Self:
+        """Return these settings for a process that may run in another folder: every path is absolute."""
+        stores = {setting: _absolute(getattr(self, setting)) for setting in _STORES}
+        return self.model_copy(update={"home": self.home.resolve(), "config_dir": self.config_dir.resolve(), **stores})
 
-    @property
-    def profiles_url(self) -> str:
-        """SQLAlchemy address of the profile store."""
-        return f"sqlite:///{self.home / 'profiles.db'}"
+    def on_files(self) -> Self:
+        """Return these settings with every store a file under home, whatever the environment says."""
+        stores = {setting: f"{_SQLITE}{self.home / name}" for setting, name in _STORES.items()}
+        return self.model_copy(update={"online_url": None, **stores})
 
-    @property
-    def control_url(self) -> str:
-        """SQLAlchemy address of the control store."""
-        return f"sqlite:///{self.home / 'control.db'}"
+    def environment(self) -> dict[str, str]:
+        """Return the variables under which another process finds these settings; paths are absolute."""
+        values = {name: getattr(self.absolute(), name) for name in type(self).model_fields}
+        return {f"BESPOKE_{name.upper()}": str(value) for name, value in values.items() if value is not None}
 
     @property
     def lake_dir(self) -> Path:
@@ -65,3 +99,7 @@ class Settings(BaseSettings):
     def reports_dir(self) -> Path:
         """Written reports."""
         return self.home / "reports"
+
+
+def _absolute(url: str) -> str:
+    return f"{_SQLITE}{Path(url.removeprefix(_SQLITE)).resolve()}" if url.startswith(_SQLITE) else url

@@ -8,12 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import Insert
 
-from bespoke.errors import BespokeError, ConfigError, Unavailable
+from bespoke.errors import BespokeError, ConfigError, Unavailable, shown
 from storage.sqlite import BUSY_TIMEOUT_S, begin_immediate, open_sqlite, reachable
+
+_ADDRESSES = "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
 class Superseded(BespokeError):
@@ -24,7 +27,8 @@ def open_engine(address: str, metadata: MetaData, *, busy_timeout_s: float = BUS
     """Open a database and create the tables that it lacks.
 
     Args:
-        address: an SQLAlchemy address such as ``sqlite:///var/profiles.db``.
+        address: an SQLAlchemy address such as ``sqlite:///var/profiles.db`` or
+            ``postgresql+psycopg://USER:PASSWORD@HOST/DATABASE``.
         metadata: the tables.
         busy_timeout_s: how long a write waits for a writer in another process.
 
@@ -32,18 +36,36 @@ def open_engine(address: str, metadata: MetaData, *, busy_timeout_s: float = BUS
         ConfigError: no engine is known for such an address.
         Unavailable: the database cannot be reached.
     """
-    scheme, _, path = address.partition(":///")
-    if scheme != "sqlite" or path in ("", ":memory:"):
-        raise ConfigError(f"database: got {address!r}, expected sqlite:///PATH")
-    engine = _sqlite_engine(Path(path), busy_timeout_s)
+    engine = _engine(address, busy_timeout_s)
     try:
         with writing(engine) as connection:
-            # In one transaction: of several processes that open a fresh file, one creates, and nobody sees half of it.
-            metadata.create_all(connection)
+            # In one transaction: of several processes that open a fresh database, one creates, and nobody sees half.
+            if engine.dialect.name == "postgresql":
+                from storage.postgres import create_tables
+
+                create_tables(connection, metadata)
+            else:
+                metadata.create_all(connection)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def _engine(address: str, busy_timeout_s: float) -> Engine:
+    scheme, _, path = address.partition(":///")
+    if scheme == "sqlite" and path not in ("", ":memory:"):
+        return _sqlite_engine(Path(path), busy_timeout_s)
+    if scheme.partition(":")[0] not in ("postgresql", "postgresql+psycopg"):
+        # The address itself is not repeated: it may hold a password.
+        raise ConfigError(f"database: got an address of {shown(address.partition(':')[0])}, expected {_ADDRESSES}")
+    # Imported where it is used: the embedded stores need no driver.
+    from storage.postgres import postgres_engine
+
+    try:
+        return postgres_engine(make_url(address), busy_timeout_s)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(f"database: a PostgreSQL address that cannot be read, expected {_ADDRESSES}") from error
 
 
 def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
@@ -73,6 +95,9 @@ def _sqlite_engine(path: Path, busy_timeout_s: float) -> Engine:
 def writing(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
     """Run one write transaction; on any exception nothing of it remains.
 
+    One exception to that: where the connection to a server breaks during the commit itself, the transaction stands
+    whole or not at all, and nobody here can tell which.
+
     Args:
         engine: where to write.
         durable: have it on disk before this returns; without, a power cut may take the last transactions back, and
@@ -98,13 +123,32 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def _reachable(engine: Engine) -> Iterator[None]:
-    with reachable(str(engine.url.database)):
-        try:
-            yield
-        except DBAPIError as error:
-            if isinstance(error.orig, sqlite3.Error):
-                raise error.orig from error
-            raise Unavailable(f"{engine.url.render_as_string()}: {error.orig}") from error
+    if engine.dialect.name == "sqlite":
+        with reachable(str(engine.url.database)):
+            try:
+                yield
+            except DBAPIError as error:
+                raise (error.orig if isinstance(error.orig, sqlite3.Error) else error) from error
+        return
+    from storage.postgres import unavailable
+
+    try:
+        yield
+    except DBAPIError as error:
+        raise (unavailable(error.orig, engine) or error) from error
+    except PoolTimeout as error:
+        raise Unavailable(f"{engine.url.host}: every connection is in use; try again") from error
+
+
+def take_turns(connection: Connection, subject: str) -> None:
+    """Have write transactions that read what they then decide on run one after the other, by subject.
+
+    SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        from storage import postgres
+
+        postgres.take_turns(connection, subject)
 
 
 def upsert(engine: Engine, table: Table, *, update: Sequence[str]) -> Insert:

@@ -6,6 +6,7 @@ import pytest
 
 # The suites of contracts are no test files by name; their assertions should explain themselves all the same.
 pytest.register_assert_rewrite("tests.contracts")
+pytest_plugins = ["tests.support.servers"]
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def run_demo(*, home: Path, port: int, cut: datetime, days: int, stay: bool) -> 
 
 
 def _run(home: Path, *, port: int, cut: datetime, days: int, stay: bool, started: float) -> None:
-    settings = Settings(home=home, http_port=port, replay=True)
+    settings = Settings(home=home, http_port=port, replay=True).on_files()
     with steps() as say, PeakMemory(every_s=2.0) as memory:
         demo = Demo(settings, cut, cut + timedelta(days=days), say)
         with Installation(settings, say=say) as installation:

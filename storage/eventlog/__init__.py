@@ -10,7 +10,7 @@ __all__ = ["EventLog", "Message", "Position", "Record", "open_event_log", "parti
 
 
 def open_event_log(url_or_path: str | Path, partitions: int | None = None) -> EventLog:
-    """Open an event log by its address: a path, or ``sqlite:///PATH``.
+    """Open an event log by its address: a path, ``sqlite:///PATH``, or ``kafka://HOST:PORT/TOPIC``.
 
     Args:
         url_or_path: where the log is.
@@ -20,9 +20,14 @@ def open_event_log(url_or_path: str | Path, partitions: int | None = None) -> Ev
         ConfigError: no engine knows such an address, or the log has another number of partitions.
         Unavailable: the log cannot be reached.
     """
+    if str(url_or_path).startswith("kafka://"):
+        # Imported where it is used: the embedded log needs no client library.
+        from storage.eventlog.kafka import KafkaEventLog
+
+        return KafkaEventLog(str(url_or_path), partitions=partitions)
     scheme, separator, rest = str(url_or_path).partition(":///")
     if not separator:
         return SqliteEventLog(Path(url_or_path), partitions=partitions)
     if scheme != "sqlite":
-        raise ConfigError(f"event log: got {url_or_path!r}, expected a path or sqlite:///PATH")
+        raise ConfigError(f"event log: got {url_or_path!r}, expected a path, sqlite:///PATH or kafka://HOST:PORT/TOPIC")
     return SqliteEventLog(Path(rest), partitions=partitions)

@@ -42,7 +42,7 @@ class Record:
 
 
 class EventLog(ABC):
-    """An append-only log in partitions. Within a partition, offsets start at 0 and have no gaps.
+    """An append-only log in partitions. Within a partition, offsets start at 0 and grow; gaps are left by removal only.
 
     Every method may be called from any thread, and several processes may hold the same log open.
     """
@@ -52,13 +52,15 @@ class EventLog(ABC):
 
     @abstractmethod
     def append(self, messages: Sequence[Message]) -> list[Position]:
-        """Append ``messages``, all or none; what was appended survives a crash and a power cut.
+        """Append ``messages``; what was appended survives a crash and a power cut.
 
         Returns:
-            The position of each message, in the order given.
+            The position of each message, in the order given; messages of one key stand in that order too.
 
         Raises:
-            Unavailable: the log cannot be written now; nothing was acknowledged.
+            Unavailable: the log cannot be written now; nothing was acknowledged. An engine that writes to several
+                machines may have some of the messages all the same, so whoever appends them again repeats these, and
+                repeats are recognised by their messageId. The embedded engine has all or none.
         """
 
     @abstractmethod

@@ -151,16 +151,6 @@ class EventLogContract:
         assert len(stored) == len(set(stored))
         assert set(acknowledged) <= set(stored)
 
-    def test_an_append_is_stored_whole_or_not_at_all(self, address: str, log: EventLog) -> None:
-        command = [sys.executable, "-c", APPEND_FOREVER, address, "p"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            process.kill()
-        numbers = sorted(int(message_id.split("-")[1]) for _, message_id in everything(log))
-        assert numbers == list(range(len(numbers)))
-        assert len(numbers) % 3 == 0
-
     def test_a_log_goes_on_after_a_killed_writer(self, address: str, log: EventLog) -> None:
         command = [sys.executable, "-c", APPEND_FOREVER, address, "p"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

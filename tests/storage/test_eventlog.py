@@ -1,6 +1,8 @@
 """The event log in SQLite keeps the contract, and is honest when it cannot write."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,9 +12,9 @@ import pytest
 
 from bespoke.errors import ConfigError, Unavailable
 from bespoke.events import UserId
-from storage.eventlog import Message, open_event_log, partition_of
+from storage.eventlog import EventLog, Message, open_event_log, partition_of
 from storage.eventlog.sqlite import SqliteEventLog
-from tests.contracts.eventlog import EventLogContract, everything, message
+from tests.contracts.eventlog import APPEND_FOREVER, EventLogContract, everything, message
 
 
 class TestSqliteEventLog(EventLogContract):
@@ -21,6 +23,16 @@ class TestSqliteEventLog(EventLogContract):
     @pytest.fixture
     def address(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'home' / 'log.db'}"
+
+    def test_an_append_is_stored_whole_or_not_at_all(self, address: str, log: EventLog) -> None:
+        command = [sys.executable, "-c", APPEND_FOREVER, address, "p"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.kill()
+        numbers = sorted(int(message_id.split("-")[1]) for _, message_id in everything(log))
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) % 3 == 0
 
 
 @pytest.fixture
@@ -88,7 +100,7 @@ def test_a_file_of_another_kind_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected a path or sqlite:///PATH"):
+    with pytest.raises(ConfigError, match="expected a path, sqlite:///PATH or kafka://"):
         open_event_log("redis:///log")
 
 
