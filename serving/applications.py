@@ -18,14 +18,20 @@ from serving.follower import SnapshotFollower
 from serving.health import health_routes
 from serving.models import model_routes
 from serving.people import FeatureReader, PeopleReader
+from serving.profiles import ProfileReader, Profiles, profile_routes
 from serving.recommendations import Recommender, recommendation_routes
 from serving.schemas import Readiness
+from serving.segment_stream import stream_routes
+from serving.segments import SegmentBook, segment_routes
 from serving.times import request_time
+from serving.transitions import TransitionFeed
 from storage.bundles import BundleStore
 from storage.control import ControlStore, Scope
 from storage.eventlog import EventLog, open_event_log
 from storage.features import OnlineFeatures
+from storage.quality_counts import QualityCounts
 from storage.settings import Settings
+from storage.tracking import load_plan
 
 COLLECTOR_LIMITS = Limits(max_body_bytes=500 * 1024, timeout_s=15.0)
 """The timeout leaves room for the log's own wait for another writer, which ends in a 503."""
@@ -38,42 +44,49 @@ RANK_THREADS = 2
 def create_collector(settings: Settings, *, clock: Clock | None = None, limits: Limits = COLLECTOR_LIMITS) -> FastAPI:
     """Return the application that takes events in; mount it at ``/collect``.
 
-    It opens the stores of ``settings`` now and closes them when its lifespan ends.
+    It opens the stores of ``settings`` now and closes them when its lifespan ends. The quality store may be away:
+    counts wait for it.
 
     Raises:
+        ConfigError: the tracking plan is wrong.
         Unavailable: the event log or the control store cannot be opened.
     """
-    log, control = open_event_log(settings.log_path), ControlStore(settings.control_url)
+    plan, counts = load_plan(settings.config_dir), QualityCounts(settings.quality_url)
+    log, control = open_event_log(settings.log_url), ControlStore(settings.control_url)
     threads = ThreadPoolExecutor(APPEND_THREADS, thread_name_prefix="append")
 
     def close() -> None:
         threads.shutdown()
+        counts.close()
         log.close()
         control.close()
 
     routes = collect_routes(
-        Collector(log, replay=settings.replay),
+        Collector(log, replay=settings.replay, plan=plan, counts=counts),
         check_key=requires(Authenticator(control), Scope.INGEST),
         time=request_time(clock or SystemClock(), replay=settings.replay),
         threads=threads,
     )
     return _application(
         FastAPI(
-            title="Bespoke collector", summary="Events in, in the Segment dialect.", lifespan=_lifespan(close=close)
+            title="Bespoke collector",
+            summary="Events in, in the Segment dialect.",
+            lifespan=_lifespan(start=counts.start, close=close),
         ),
-        (routes, health_routes(lambda: _collector_readiness(log))),
+        (routes, health_routes(lambda: _collector_readiness(log, counts))),
         limits=limits,
+        alive=lambda: counts.alive,
     )
 
 
 def create_recommender(
     settings: Settings,
     *,
-    features: FeatureReader | None = None,
+    features: ProfileReader | None = None,
     clock: Clock | None = None,
     limits: Limits = RECOMMENDER_LIMITS,
 ) -> FastAPI:
-    """Return the application that recommends; mount it at ``/``.
+    """Return the application that recommends, shows profiles and tells of segments; mount it at ``/``.
 
     It opens the stores of ``settings`` now, loads the models that are in force, and closes all when its lifespan ends.
 
@@ -86,10 +99,10 @@ def create_recommender(
     Raises:
         Unavailable: the event log or the control store cannot be opened.
     """
-    log, control = open_event_log(settings.log_path), ControlStore(settings.control_url)
+    log, control = open_event_log(settings.log_url), ControlStore(settings.control_url)
     features = features or OnlineFeatures(settings)
     follower = SnapshotFollower(control, BundleStore(settings.bundles_dir))
-    exposures = ExposureWriter(log)
+    exposures, feed, book = ExposureWriter(log), TransitionFeed(log), SegmentBook(settings.config_dir)
     reading = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
     ranking = ThreadPoolExecutor(RANK_THREADS, thread_name_prefix="rank")
 
@@ -100,6 +113,7 @@ def create_recommender(
         follower.start()
 
     def close() -> None:
+        feed.close()
         for pool in (reading, ranking):
             pool.shutdown()
         exposures.close()
@@ -107,17 +121,26 @@ def create_recommender(
         log.close()
         control.close()
 
-    check_key = requires(Authenticator(control), Scope.RECOMMEND)
+    authenticator, time = Authenticator(control), request_time(clock or SystemClock(), replay=settings.replay)
+    check_key, check_profiles_key = requires(authenticator, Scope.RECOMMEND), requires(authenticator, Scope.PROFILES)
     people = PeopleReader(features, log, threads=reading)
     routes = recommendation_routes(
         Recommender(lambda: follower.snapshot, people, exposures, threads=ranking),
         check_key=check_key,
-        time=request_time(clock or SystemClock(), replay=settings.replay),
+        time=time,
     )
     return _application(
-        FastAPI(title="Bespoke", summary="Recommendations.", lifespan=_lifespan(start=start, close=close)),
+        FastAPI(
+            title="Bespoke",
+            summary="Recommendations, profiles and segments.",
+            lifespan=_lifespan(start=start, close=close),
+        ),
         (
             routes,
+            profile_routes(Profiles(features, people, threads=reading), check_key=check_profiles_key, time=time),
+            # Before the segments by name: a segment may not be called as the stream is.
+            stream_routes(feed, check_key=check_profiles_key, names=book.names),
+            segment_routes(book, control, check_key=check_profiles_key),
             model_routes(lambda: follower.snapshot, lacks=lambda: follower.lacks, check_key=check_key),
             health_routes(lambda: _recommender_readiness(follower, features, exposures)),
         ),
@@ -138,12 +161,16 @@ def _application(
     return app
 
 
-def _collector_readiness(log: EventLog) -> Readiness:
+def _collector_readiness(log: EventLog, counts: QualityCounts) -> Readiness:
+    lost = counts.written
+    lacks = []
+    if lost.dropped or lost.dropped_failed:
+        lacks.append(f"{lost.dropped} counts and {lost.dropped_failed} failed events were dropped since the start")
     try:
         log.end(0)
     except Unavailable:
-        return Readiness(ready=False, lacks=("the event log cannot be reached",))
-    return Readiness(ready=True)
+        return Readiness(ready=False, lacks=("the event log cannot be reached", *lacks))
+    return Readiness(ready=True, lacks=tuple(lacks))
 
 
 def _recommender_readiness(follower: SnapshotFollower, features: FeatureReader, exposures: ExposureWriter) -> Readiness:

@@ -21,6 +21,8 @@ DRAIN_BYTES = 16 * 1024 * 1024
 """How much of a body that is too large is still read, so that the sender reads the answer and not a broken pipe."""
 PROBES = ("/healthz", "/readyz")
 """Paths that are answered under any load."""
+STREAMS = "/api/v1/segments/stream"
+"""How the path of answers ends that go on as long as the client stays: they are counted apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Limits:
     """Of the body as sent and, where it is gzip, of what it unpacks to."""
     max_in_flight: int = 100
     timeout_s: float = 5.0
+    """Until the answer is whole; of a stream, until it begins."""
+    max_streams: int = 100
 
 
 def add_edge(app: FastAPI, limits: Limits) -> None:
@@ -38,7 +42,7 @@ def add_edge(app: FastAPI, limits: Limits) -> None:
     # Starlette puts the middleware that is added last outermost.
     app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
     app.add_middleware(RequestTimeout, timeout_s=limits.timeout_s)
-    app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight)
+    app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, max_streams=limits.max_streams)
     app.add_middleware(ErrorGuard)
 
 
@@ -62,7 +66,9 @@ class ErrorGuard:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
-            logger.error("%s %s: %s at %s", scope["method"], scope["path"], type(error).__name__, place_of(error))
+            # The route as it is declared: the path may hold a person's id.
+            route = getattr(scope.get("route"), "path", "no route")
+            logger.error("%s %s: %s at %s", scope["method"], route, type(error).__name__, place_of(error))
             if not started:
                 response = error_response(500, "internal", "the request failed; nothing is known to be wrong with it")
                 await response(scope, receive, send)
@@ -75,29 +81,41 @@ def place_of(error: BaseException) -> str:
 
 
 class InFlightLimit:
-    """Answers 503 at once where more requests are under way than the process can finish in time."""
+    """Answers 503 at once where more requests are under way than the process can finish in time.
 
-    def __init__(self, app: ASGIApp, *, max_in_flight: int) -> None:
+    Streams have a limit of their own: they last, and would leave no room for requests.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_in_flight: int, max_streams: int) -> None:
         self._app = app
-        self._max = max_in_flight
-        self._in_flight = 0
+        self._max = {False: max_in_flight, True: max_streams}
+        self._in_flight = {False: 0, True: 0}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the request, or refuse it."""
         if scope["type"] != "http" or scope["path"].endswith(PROBES):
             return await self._app(scope, receive, send)
-        if self._in_flight >= self._max:
-            response = error_response(503, "overloaded", "too many requests at once; try again", headers=RETRY_AFTER)
-            return await response(scope, receive, send)
-        self._in_flight += 1
+        stream = is_stream(scope)
+        if self._in_flight[stream] >= self._max[stream]:
+            message = f"too many {'streams' if stream else 'requests'} at once; try again"
+            return await error_response(503, "overloaded", message, headers=RETRY_AFTER)(scope, receive, send)
+        self._in_flight[stream] += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._in_flight -= 1
+            self._in_flight[stream] -= 1
+
+
+def is_stream(scope: Scope) -> bool:
+    """Return whether the answer of a request goes on as long as the client stays."""
+    return bool(scope["path"].endswith(STREAMS))
 
 
 class RequestTimeout:
-    """Answers 504 where a request takes too long; work that was handed to a thread goes on."""
+    """Answers 504 where a request takes too long; work that was handed to a thread goes on.
+
+    A stream has to begin in time, and may then go on.
+    """
 
     def __init__(self, app: ASGIApp, *, timeout_s: float) -> None:
         self._app = app
@@ -112,6 +130,8 @@ class RequestTimeout:
         async def watched(message: Message) -> None:
             nonlocal started
             started = True
+            if is_stream(scope):
+                deadline.reschedule(None)
             await send(message)
 
         try:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bespoke.events import UserId
 from bespoke.profiles import EMPTY, Profile
-from bespoke.recommend import FEATURES_UNAVAILABLE
+from bespoke.recommend import FEATURES_STALE, FEATURES_UNAVAILABLE
 from serving.edge import place_of
 from serving.tokens import reached
 from storage.eventlog.base import FEATURES_GROUP, EventLog, partition_of
@@ -28,12 +28,15 @@ class OnlineState(Protocol):
     @property
     def profile(self) -> Profile: ...
 
+    @property
+    def stale(self) -> bool: ...
+
 
 class FeatureReader(Protocol):
     """Where profiles are read: :class:`storage.features.OnlineFeatures`."""
 
-    def read(self, user_ids: Sequence[UserId], *, service: str) -> Mapping[UserId, OnlineState]:
-        """Return the profiles of ``user_ids``; people without one are absent."""
+    def read(self, user_ids: Sequence[UserId], *, service: str, at_ms: int) -> Mapping[UserId, OnlineState]:
+        """Return the profiles of ``user_ids`` as they may be used at ``at_ms``; people without one are absent."""
 
     def ready(self) -> bool:
         """Return whether a read would succeed now."""
@@ -48,6 +51,8 @@ class PersonState:
     """Whether the profile holds the events that the request named; None where it named none."""
     degraded: str | None = None
     """Why the profile may lack what it should hold."""
+    stale: bool = False
+    """Whether what is known is too old to be used; the profile is empty then."""
 
 
 class PeopleReader:
@@ -59,13 +64,16 @@ class PeopleReader:
         self._threads = threads
         self._asked: asyncio.Future[dict[int, int]] | None = None
 
-    async def read(self, user_id: UserId, *, service: str | None, after: Mapping[int, int] | None) -> PersonState:
+    async def read(
+        self, user_id: UserId, *, service: str | None, after: Mapping[int, int] | None, at_ms: int
+    ) -> PersonState:
         """Return the state of ``user_id``; never raises where a store fails.
 
         Args:
             user_id: the raw id.
             service: name of the feature service that the model was trained with; None where it needs nothing personal.
             after: partition -> offset of the events to wait for.
+            at_ms: the time of the request.
         """
         reflects = None if after is None else await self._wait(self._own(user_id, after))
         if service is None:
@@ -74,14 +82,17 @@ class PeopleReader:
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 found = await loop.run_in_executor(
-                    self._threads, lambda: self._features.read([user_id], service=service)
+                    self._threads, lambda: self._features.read([user_id], service=service, at_ms=at_ms)
                 )
-                profile = found[user_id].profile if user_id in found else EMPTY
         except Exception as error:
             # Whatever a store or a damaged row raises: people still get a list. The message may hold personal data.
             logger.warning("features cannot be read: %s at %s", type(error).__name__, place_of(error))
             return PersonState(reflects=None if after is None else False, degraded=FEATURES_UNAVAILABLE)
-        return PersonState(profile, reflects)
+        state = found.get(user_id)
+        if state is None:
+            return PersonState(reflects=reflects)
+        degraded = FEATURES_STALE if state.stale else None
+        return PersonState(state.profile, reflects, degraded=degraded, stale=state.stale)
 
     def _own(self, user_id: UserId, after: Mapping[int, int]) -> Mapping[int, int]:
         """Return the part of the token that concerns the person: one partition where the token names it."""

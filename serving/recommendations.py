@@ -54,7 +54,7 @@ class Recommender:
         choice = self._snapshot().choose(person)
         bundle = choice.model.bundle
         service = None if bundle is None else bundle.manifest.feature_service
-        state = await self._people.read(person, service=service, after=after)
+        state = await self._people.read(person, service=service, after=after, at_ms=to_ms(at))
         request = _request(asked, state, person=person, at_ms=to_ms(at))
         loop = asyncio.get_running_loop()
         decision = await loop.run_in_executor(self._threads, lambda: recommend(request, sources=choice.model.sources))

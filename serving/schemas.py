@@ -1,5 +1,6 @@
 """The JSON forms of the HTTP interface."""
 
+from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -40,6 +41,13 @@ Id = Annotated[
     StringConstraints(min_length=1, max_length=MAX_ID_CHARS),
     AfterValidator(_printable),
 ]
+
+RawId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=len(ANONYMOUS) + MAX_ID_CHARS),
+    AfterValidator(_printable),
+]
+"""A user id, or ``anonymous:`` and an anonymous id."""
 
 
 ContextKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -147,6 +155,62 @@ class ModelsResponse(_Form):
     models: tuple[ModelInfo, ...]
     experiments: tuple[str, ...] = Field(description="Names of the experiments in force.")
     lacks: tuple[str, ...] = Field(default=(), description="What is missing: models, experiments that wait.")
+
+
+class ProfileResponse(_Form):
+    """What is known of a person, as of the request."""
+
+    user_id: str = Field(description="The raw id that was asked for.")
+    as_of: datetime | None = Field(description="When the newest event that is in here was received.")
+    features: dict[str, float | str | None] = Field(
+        description="By name, in the declared order; null where there is nothing to derive a value from."
+    )
+    traits: dict[str, Any] = Field(description="What was said of the person, the latest value of each.")
+    segments: tuple[str, ...] = Field(description="The segments that the person is in.")
+    version: int = Field(description="Grows with every event that is in here.")
+    reflects: bool | None = Field(description="Whether this reflects the events of `after`; null without it.")
+    stale: bool = Field(description="Whether nothing was heard of the person for too long; features are null then.")
+    degraded: str | None = Field(description="Why this is less than it could be; null where it is not.")
+
+
+class SegmentInfo(_Form):
+    """One segment, in short."""
+
+    name: str
+    meaning: str
+    size: int | None = Field(description="How many people were in it when last counted; null before the first count.")
+    size_at: datetime | None = Field(description="The beginning of the ten minutes of that count.")
+
+
+class SegmentsResponse(_Form):
+    """Every segment that is defined."""
+
+    segments: tuple[SegmentInfo, ...]
+    problem: str | None = Field(description="Why the file cannot be used; the definitions before it stay in force.")
+
+
+class SegmentSize(_Form):
+    """How many people were in a segment."""
+
+    at: datetime = Field(description="The beginning of ten minutes.")
+    members: int
+
+
+class SegmentReads(_Form):
+    """What a segment's conditions look at, by the segments that it refers to as well."""
+
+    features: tuple[str, ...]
+    scores: tuple[str, ...]
+    traits: tuple[str, ...]
+    segments: tuple[str, ...] = Field(description="The segments that it refers to itself.")
+
+
+class SegmentResponse(SegmentInfo):
+    """One segment."""
+
+    fingerprint: str = Field(description="Changes with the definition, and with those that it refers to.")
+    sizes: tuple[SegmentSize, ...] = Field(description="Every ten minutes, oldest first.")
+    reads: SegmentReads
 
 
 class Readiness(_Form):

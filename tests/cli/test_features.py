@@ -131,6 +131,6 @@ def test_a_lake_is_enough_where_the_profile_store_was_lost_too(site: Installatio
     assert site.seen() == before
 
 
-def test_a_score_that_does_not_exist_is_told(site: Installation) -> None:
+def test_a_score_that_does_not_exist_is_told(site: Installation, ray_session: None) -> None:
     code, output = run("features", "importance", "charm", "--json")
     assert code == 1 and "'charm'" in output and "blend" in output

@@ -1,9 +1,14 @@
 """An installation in a temporary folder, with a key for each scope, and the collector over it."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+import queue
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -46,6 +51,108 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
         httpx.Client(transport=AppTransport(app, portal), base_url="http://test") as client,
     ):
         yield client
+
+
+class Stream:
+    """A request whose answer goes on, made without a socket; each block is read as it comes."""
+
+    def __init__(self, app: FastAPI, portal: BlockingPortal, path: str, query: str, headers: Mapping[str, str]) -> None:
+        self._portal, self._asked, self._sent = portal, False, queue.Queue[Any]()
+        self._left = portal.call(asyncio.Event)
+        self._may_send = portal.call(asyncio.Event)
+        portal.call(self._may_send.set)
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": quote(path).encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "client": ("test", 1),
+            "server": ("test", 80),
+        }
+        self._events: list[dict[str, str]] = []
+        self._done = portal.start_task_soon(app, scope, self._receive, self._send)
+        start = self._sent.get(timeout=10)
+        self.status, self.headers = start["status"], {k.decode(): v.decode() for k, v in start["headers"]}
+
+    async def _receive(self) -> Any:
+        if not self._asked:
+            self._asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        await self._may_send.wait()
+        self._sent.put(message)
+
+    def block(self) -> str | None:
+        """Return what comes next; None where the answer is over."""
+        message = self._sent.get(timeout=10)
+        return message["body"].decode() if message["more_body"] else None
+
+    def event(self) -> dict[str, str]:
+        """Return the fields of the next event, passing over what is none."""
+        while not (found := self._events):
+            block = self.block()
+            assert block is not None, "the stream is over"
+            self._events = [
+                fields
+                for one in block.split("\n\n")
+                if "data" in (fields := dict(line.split(": ", 1) for line in one.splitlines() if line[:1] != ":"))
+            ]
+        return found.pop(0)
+
+    def rest(self) -> str:
+        """Return everything until the answer is over."""
+        return "".join(iter(self.block, None))
+
+    def hold(self) -> None:
+        """Take nothing more, as a client does that is busy."""
+        self._portal.call(self._may_send.clear)
+
+    def let_go(self) -> None:
+        """Take again."""
+        self._portal.call(self._may_send.set)
+
+    def leave(self) -> None:
+        """Disconnect, and wait until the application has noticed."""
+        self._portal.call(self._left.set)
+        self._done.result(10)
+
+
+class StreamSite:
+    """A running application that answers with streams."""
+
+    def __init__(self, app: FastAPI, portal: BlockingPortal, client: httpx.Client, key: str) -> None:
+        self._app, self._portal, self._key, self.client = app, portal, key, client
+
+    def open(self, query: str = "", *, last_event_id: str | None = None, key: str | None = None) -> Stream:
+        """Ask for the stream of transitions."""
+        authorization = "Basic " + b64encode(f"{key or self._key}:".encode()).decode()
+        headers = {"Authorization": authorization, **({"Last-Event-ID": last_event_id} if last_event_id else {})}
+        return Stream(self._app, self._portal, "/api/v1/segments/stream", query, headers)
+
+
+@pytest.fixture
+def streams_of(new_key: Callable[[str], str]) -> Callable[[FastAPI], AbstractContextManager[StreamSite]]:
+    """Return what runs an application whose streams can be read; requests come with scope profiles."""
+
+    @contextmanager
+    def run(app: FastAPI) -> Iterator[StreamSite]:
+        with (
+            start_blocking_portal() as portal,
+            portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+            httpx.Client(transport=AppTransport(app, portal), base_url="http://test") as client,
+        ):
+            yield StreamSite(app, portal, client, new_key("profiles"))
+
+    return run
 
 
 @pytest.fixture
@@ -96,7 +203,7 @@ def stored(settings: Settings) -> Callable[[], list[Event]]:
     """Return what reads every event of the log."""
 
     def read() -> list[Event]:
-        log = open_event_log(settings.log_path)
+        log = open_event_log(settings.log_url)
         payloads = [r.payload for p in range(log.partitions) for r in log.read(p, offset=0, limit=100_000)]
         log.close()
         return [Event.from_payload(payload) for payload in payloads]

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from bespoke.clock import FixedClock, from_ms, to_ms
 from bespoke.errors import Unavailable
 from bespoke.events import Event, ItemId, UserId, person_id
-from bespoke.profiles import Profile, Recent
+from bespoke.profiles import EMPTY, Profile, Recent
 from serving.applications import create_recommender
 from serving.tokens import to_token
 from storage.control import ControlStore
@@ -34,15 +34,17 @@ class People:
     def __init__(self, now: datetime) -> None:
         bought = Recent(to_ms(now), ItemId("c"), "purchase", 1.0)
         self.profiles = {UserId("buyer"): Profile(recent=(bought,)), UserId("anonymous:a1"): Profile(recent=(bought,))}
+        self.expired: set[UserId] = set()
         self.failing, self.error, self.go_on = False, Exception("away"), threading.Event()
         self.go_on.set()
 
-    def read(self, user_ids: Sequence[UserId], *, service: str) -> Mapping[UserId, OnlineProfile]:
+    def read(self, user_ids: Sequence[UserId], *, service: str, at_ms: int) -> Mapping[UserId, OnlineProfile]:
         assert service == "als"
         self.go_on.wait(10)
         if self.failing:
             raise self.error
-        return {id: OnlineProfile(self.profiles[id], 1) for id in user_ids if id in self.profiles}
+        found = {id: OnlineProfile(self.profiles[id], 1) for id in user_ids if id in self.profiles}
+        return found | {id: OnlineProfile(EMPTY, 1, stale=True) for id in user_ids if id in self.expired}
 
     def ready(self) -> bool:
         return not self.failing
@@ -111,6 +113,15 @@ def test_stranger_gets_what_is_popular(site: httpx.Client) -> None:
     assert answer.json()["degraded"] is None
 
 
+def test_who_is_known_from_too_long_ago_is_a_stranger_and_the_answer_says_so(
+    site: httpx.Client, people: People
+) -> None:
+    people.expired.add(UserId("buyer"))
+    answer = site.post(PATH, json={"userId": "buyer"})
+    assert items(answer) == ["a", "b", "c"]
+    assert answer.json()["degraded"] == "features_stale"
+
+
 def test_anonymous_person_is_known_too(site: httpx.Client) -> None:
     assert items(site.post(PATH, json={"anonymousId": "a1"})) == ["c", "a", "b"]
 
@@ -155,7 +166,7 @@ def test_features_that_hang_are_not_waited_for(site: httpx.Client, people: Peopl
 
 
 def test_token_is_honoured_once_the_features_are_there(site: httpx.Client, settings: Settings) -> None:
-    log = open_event_log(settings.log_path)
+    log = open_event_log(settings.log_url)
     positions = log.append([Message(person_id("buyer", None), "m1", 1, b"{}")])
     body = {"userId": "buyer", "after": to_token(positions)}
     assert site.post(PATH, json=body).json()["reflects"] is False
@@ -170,7 +181,7 @@ def test_token_is_honoured_once_the_features_are_there(site: httpx.Client, setti
 
 
 def test_token_waits_for_the_persons_own_partition_only(site: httpx.Client, settings: Settings) -> None:
-    log = open_event_log(settings.log_path)
+    log = open_event_log(settings.log_url)
     positions = log.append([Message(person_id(f"u{n}", None), f"m{n}", 1, b"{}") for n in range(20)])
     log.set_position("features", positions[0].partition, log.end(positions[0].partition))
     log.close()
