@@ -136,8 +136,9 @@ def prepared(home: Path, log_url: str | None) -> tuple[Settings, str]:
     config = home / "config"
     config.mkdir(parents=True)
     (config / "segments.toml").write_text(SEGMENTS)
-    places = {} if log_url is None else {"log_url": log_url}
-    settings = Settings(home=home / "var", config_dir=config, **places)
+    settings = Settings(home=home / "var", config_dir=config)
+    if log_url is not None:
+        settings = settings.model_copy(update={"log_url": log_url})
     settings.home.mkdir()
     open_event_log(settings.log_url).close()
     with ControlStore(settings.control_url) as control:

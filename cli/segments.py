@@ -125,6 +125,32 @@ def explain(
         typer.echo("\n".join(f"  {row}" for row in str(why.explained).splitlines()))
 
 
+@app.command()
+def undelivered(
+    subscriber: Annotated[str | None, typer.Option(help="Only of this subscriber of config/subscribers.toml.")] = None,
+    dead: Annotated[
+        bool, typer.Option("--dead", help="Those that were given up, rather than those that wait.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Have those that were given up tried again.")] = False,
+    json: Json = False,
+) -> None:
+    """List transitions that a subscriber did not take yet."""
+    from cli.output import print_json, print_table
+    from runtime.segments import revived
+    from runtime.segments import undelivered as waiting
+    from storage.settings import Settings
+
+    if retry:
+        count = revived(Settings(), subscriber)
+        print_json({"revived": count}) if json else typer.echo(f"{count} are tried again")
+        return
+    found = waiting(Settings(), subscriber, dead=dead)
+    if json:
+        print_json({"undelivered": found})
+    else:
+        print_table(("subscriber", "message", "attempts", "next", "error"), [tuple(row.values()) for row in found])
+
+
 def _behind(kept: bool, holds: bool) -> str:
     return "" if kept == holds else f" (the processor has them {'in' if kept else 'out'} until it looks again)"
 

@@ -1,46 +1,67 @@
-"""Services: what each kind of model reads. A model bundle names its service."""
+"""Services: what each kind of model reads, and no more. A model bundle names its service.
 
-from feast import FeatureService
+Every service carries, besides its own columns, what an answer needs of anybody: how old the state is, up to which
+message it goes, and which segments the person is in.
+"""
+
+from feast import FeatureService, FeatureView
 
 from views import user_state
 
+ALWAYS = ["received_ms", "version", "segments"]
+RECENT = ["recent_ms", "recent_items", "recent_interactions", "recent_quantities"]
+"""The newest lines as models read them: when, which item, what was done with it, how many. A line's price, category and
+brand are for features and segments."""
+
+
+def _columns(names: list[str]) -> FeatureView:
+    """Return the view of states with these columns only, and those that every service carries."""
+    wanted = {*names, *ALWAYS}
+    return user_state[[field.name for field in user_state.features if field.name in wanted]]
+
+
 als = FeatureService(
     name="als",
-    features=[user_state],
-    description="Matrix factorisation: recent items, for folding in people that the model has not seen.",
+    features=[_columns(RECENT)],
+    description="Matrix factorisation: recent lines, for folding in people that the model has not seen.",
 )
 buy_again = FeatureService(
     name="buy_again",
-    features=[user_state],
-    description="Personal frequency: recent items with their times.",
+    features=[_columns(RECENT)],
+    description="Personal frequency: recent lines with their times.",
 )
 popularity = FeatureService(
     name="popularity",
-    features=[user_state],
-    description="The same for everybody; the state serves segments and filters.",
+    features=[_columns(RECENT)],
+    description="The same for everybody; recent lines are what reasons name and what may be left out as seen.",
 )
 blend = FeatureService(
     name="blend",
-    features=[user_state],
-    description="Personal frequency and a model together: recent items with their times.",
+    features=[_columns(RECENT)],
+    description="Personal frequency and a model together: recent lines with their times.",
 )
 covisitation = FeatureService(
     name="covisitation",
-    features=[user_state],
-    description="What others visited around the same items: recent items with their times.",
+    features=[_columns(RECENT)],
+    description="What others visited around the same items: recent lines with their times.",
 )
 content = FeatureService(
     name="content",
-    features=[user_state],
-    description="Likeness to recent items by what the catalog says: recent items with their times.",
+    features=[_columns(RECENT)],
+    description="Likeness to recent items by what the catalog says: recent lines with their times.",
 )
 two_tower = FeatureService(
     name="two_tower",
-    features=[user_state],
-    description="Two towers: recent items with their times, for placing people by what they took.",
+    features=[_columns(RECENT)],
+    description="Two towers: recent lines with their times, for placing people by what they took.",
 )
 propensity = FeatureService(
     name="propensity",
     features=[user_state],
-    description="How likely somebody buys or stays away: every feature of the state, and its rhythm.",
+    description="How likely somebody buys or stays away: every column, since signals read the whole state.",
+)
+profile = FeatureService(
+    name="profile",
+    features=[user_state],
+    description="The whole state, for showing a profile and for conditions of segments over any feature.",
 )

@@ -1,7 +1,8 @@
 """Views: the columns of users' states and of items.
 
-Rows hold state, never aged values: bespoke.features derives the features from a state at the moment they are used. So a
-state does not expire, and the views have no time to live: who has been away for a year still has a history.
+Rows hold state, never aged values: bespoke.features derives the features from a state at the moment they are used. A
+state therefore does not become wrong with time. It becomes a bad basis: what somebody liked years ago says little, and
+data that nobody has a use for should not be served.
 """
 
 from datetime import timedelta
@@ -13,9 +14,14 @@ from bespoke.profiles import STATE_COLUMNS
 from entities import item, user
 from sources import items, user_state_push
 
-NEVER = timedelta(0)
+STATE_TTL = timedelta(days=2 * 365)
+"""How long a state is used after its newest event was received: online and for training alike. Two years hold every
+yearly rhythm twice, so who comes back each Christmas is still known."""
+UNTIL_REPLACED = timedelta(0)
+"""What the catalog said of an item holds until it says something else."""
 TYPES: dict[str, FeastType] = {
     "int": Int64,
+    "float": Float64,
     "string": String,
     "ints": Array(Int64),
     "floats": Array(Float64),
@@ -25,10 +31,11 @@ TYPES: dict[str, FeastType] = {
 user_state = FeatureView(
     name="user_state",
     entities=[user],
-    ttl=NEVER,
+    ttl=STATE_TTL,
     schema=[
         *(Field(name=name, dtype=TYPES[kind]) for name, kind in STATE_COLUMNS.items()),
         Field(name="version", dtype=Int64, description="Offset in the event log up to which events are folded."),
+        Field(name="segments", dtype=Array(String), description="The segments that the person is in, by name."),
     ],
     source=user_state_push,
     description="What is known of a person: the columns of bespoke.profiles.STATE_COLUMNS.",
@@ -36,7 +43,7 @@ user_state = FeatureView(
 item_metadata = FeatureView(
     name="item_metadata",
     entities=[item],
-    ttl=NEVER,
+    ttl=UNTIL_REPLACED,
     schema=[
         Field(name="name", dtype=String),
         Field(name="category", dtype=Array(String), description="From the broadest to the narrowest."),

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import httpx
 import orjson
 
-from bespoke.clock import Clock, SystemClock, from_ms, to_ms
-from bespoke.errors import BespokeError, InvalidEvent, Unavailable
+from bespoke.clock import Clock, SystemClock, to_ms
+from bespoke.errors import BespokeError, Unavailable
 from bespoke.events import SEGMENT_ENTERED, SEGMENT_LEFT, Event
+from bespoke.segments.transition import told_of, transition_of
 from ingestion.subscribers import Callback, Subscriber, load_subscribers
 from storage.control import ControlStore, Delivery
 from storage.eventlog import EventLog, Record, open_event_log
@@ -34,34 +34,10 @@ RETRY_S = 1.0
 IDLE_S = 0.5
 SIGNATURE = "Bespoke-Signature"
 MESSAGE_ID = "Bespoke-Message-Id"
-_MARK = b'"event":"Segment '
 _WORDS = {SEGMENT_ENTERED: "entered", SEGMENT_LEFT: "left"}
 
 Send = Callable[[Event], None]
 """Tells a subscriber; raises where it was not taken."""
-
-
-def transition_of(record: Record) -> Event | None:
-    """Return the transition that a record of the log holds, or None where it holds something else."""
-    if _MARK not in record.payload:
-        return None
-    try:
-        event = Event.from_payload(record.payload)
-    except InvalidEvent:
-        return None
-    return event if event.name in _WORDS else None
-
-
-def body_of(event: Event) -> dict[str, Any]:
-    """Return what a subscriber is told of a transition."""
-    who = {"userId": event.user_id} if event.user_id is not None else {"anonymousId": event.anonymous_id}
-    return {
-        "event": event.name,
-        "messageId": event.message_id,
-        **who,
-        **event.properties,
-        "timestamp": from_ms(event.at_ms).isoformat(),
-    }
 
 
 def signature(secret: bytes, body: bytes, *, at: datetime) -> str:
@@ -79,7 +55,7 @@ def webhook(subscriber: Subscriber, secret: bytes, client: httpx.Client, clock: 
     """Return what posts a transition; anything but a 2xx counts as not taken."""
 
     def send(event: Event) -> None:
-        body = orjson.dumps(body_of(event))
+        body = orjson.dumps(told_of(event))
         headers = {
             "content-type": "application/json",
             MESSAGE_ID: event.message_id,
@@ -94,7 +70,7 @@ def webhook(subscriber: Subscriber, secret: bytes, client: httpx.Client, clock: 
 
 def calling(function: Callback) -> Send:
     """Return what calls a Python function with a transition."""
-    return lambda event: function(body_of(event))
+    return lambda event: function(told_of(event))
 
 
 class SubscriberDelivery:
@@ -147,7 +123,7 @@ class SubscriberDelivery:
         if not records:
             return 0
         for record in records:
-            event = transition_of(record)
+            event = transition_of(record.message_id, record.payload)
             if event is not None and self._wants(event):
                 self._tell(event, record)
         self._next[partition] = records[-1].position.offset + 1

@@ -1,10 +1,11 @@
-"""The lake writer: gathers applied events and state rows and writes them as files of an offset range."""
+"""The lake writer: gathers applied events and state rows, writes them as files of an offset range, counts items."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bespoke.clock import HOUR_MS, SECOND_MS, from_ms
 from bespoke.events import Event
+from ingestion.item_counts import counted
 from storage.eventlog.base import EventLog
 from storage.lake import Kind, Lake
 from storage.profiles import ProfileStore
@@ -32,6 +33,7 @@ class LakeWriter:
 
     Events wait in memory and are read again from the log after a crash; state rows wait in the profile store's outbox.
     A file that was written just before a crash, and not yet counted, is discarded at the next start and written anew.
+    What the events did with items is counted in the transaction that says that they are in the lake, so exactly once.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class LakeWriter:
         if waiting.events:
             self._lake.write_events(partition, waiting.first, waiting.next, waiting.events, waiting.offsets)
         if waiting.next > waiting.first:
-            self._profiles.move_events_from(partition, waiting.next)
+            self._profiles.move_events_from(partition, waiting.next, waiting.first, counted(waiting.events))
         self._open[partition] = _Open(first=waiting.next, next=waiting.next)
 
     def _write_states(self, partition: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -166,3 +166,25 @@ def _unknown(name: str, names: Sequence[str]) -> NotFound:
     near = get_close_matches(name.lower(), names)
     meant = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names) or 'none'}"
     return NotFound(f"no segment {name!r}; {meant}")
+
+
+def undelivered(settings: Settings, subscriber: str | None, *, dead: bool) -> list[dict[str, object]]:
+    """Return the transitions that wait for a subscriber, or that were given up; without the person."""
+    with ControlStore(settings.control_url) as control:
+        rows = control.undelivered(subscriber=subscriber, dead=dead)
+    return [
+        {
+            "subscriber": row.subscriber,
+            "messageId": row.message_id,
+            "attempts": row.attempts,
+            "next": None if row.next_ms is None else from_ms(row.next_ms),
+            "error": row.error,
+        }
+        for row in rows
+    ]
+
+
+def revived(settings: Settings, subscriber: str | None) -> int:
+    """Have what was given up tried again; return how many."""
+    with ControlStore(settings.control_url) as control:
+        return control.revive(subscriber=subscriber, at=datetime.now(UTC))

@@ -16,9 +16,8 @@ from typing import ParamSpec, TypeVar
 
 import orjson
 
-from bespoke.clock import from_ms
-from bespoke.errors import InvalidEvent, Unavailable
-from bespoke.events import SEGMENT_ENTERED, SEGMENT_LEFT, Event
+from bespoke.errors import Unavailable
+from bespoke.segments.transition import told_of, transition_of
 from serving.edge import place_of
 from storage.eventlog.base import EventLog, Position, Record
 
@@ -33,8 +32,6 @@ WAIT_S = 0.1
 """How long one wait for the log lasts; closing waits for it."""
 RETRY_S = 1.0
 CATCH_UP_THREADS = 2
-MARK = b'"segment"'
-"""Stands in the payload of every transition."""
 SLOW = "too slow: transitions came faster than they were read"
 CLOSING = "this process ends"
 FAILED = "the event log cannot be followed now"
@@ -66,28 +63,12 @@ class News:
     """Up to where everything was told, once these are."""
 
 
-def transition_of(record: Record) -> Transition | None:
+def transition_in(record: Record) -> Transition | None:
     """Return the transition that a record is; None for every other message."""
-    # Both are far cheaper than reading the JSON; nobody but the system may send such ids.
-    if not record.message_id.startswith("segment-") or MARK not in record.payload:
+    event = transition_of(record.message_id, record.payload)
+    if event is None or event.name is None:
         return None
-    try:
-        event = Event.from_payload(record.payload)
-        if event.name not in (SEGMENT_ENTERED, SEGMENT_LEFT):
-            return None
-        return Transition(record.position, event.name, event.properties["segment"], _data(event))
-    except (InvalidEvent, KeyError, TypeError, ValueError) as error:
-        logger.warning("%s is no transition that can be read: %s", record.position, type(error).__name__)
-        return None
-
-
-def _data(event: Event) -> bytes:
-    person = {"userId": event.user_id} if event.user_id is not None else {"anonymousId": event.anonymous_id}
-    told = {name: event.properties[name] for name in ("segment", "ordinal", "reason")}
-    if "corrects" in event.properties:
-        told["corrects"] = event.properties["corrects"]
-    at = from_ms(event.at_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return orjson.dumps({**person, **told, "at": at, "messageId": event.message_id})
+    return Transition(record.position, event.name, event.properties["segment"], orjson.dumps(told_of(event)))
 
 
 class Listener:
@@ -331,7 +312,7 @@ class TransitionFeed:
         reached = dict(position)
         for partition, offset in position.items():
             records = self._log.read(partition, offset=offset, limit=READ_AT_ONCE)
-            found += [transition for record in records if (transition := transition_of(record)) is not None]
+            found += [transition for record in records if (transition := transition_in(record)) is not None]
             if records:
                 reached[partition] = records[-1].position.offset + 1
         return News(found, reached)

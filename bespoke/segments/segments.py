@@ -22,6 +22,7 @@ MAX_SEGMENTS = 1_000
 MAX_CONDITIONS = 200
 """How many conditions without parts one segment may have."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_RESERVED = frozenset({"stream"})
 _JOINS = ("all", "any", "not")
 
 
@@ -184,6 +185,8 @@ def read_segments(
 def _condition(name: str, table: Any, place: Place, known: Known) -> Condition:
     if not _NAME.fullmatch(name):
         raise place.problem(name, "a name of small letters, digits, - and _ that begins with a letter, at most 64 long")
+    if name in _RESERVED:
+        raise place.problem(name, "another name: the address /api/v1/segments/stream is taken")
     if not isinstance(table, Mapping):
         raise place.problem(table, f"a table [{name}]")
     check_keys(table, ("meaning", *_JOINS), place)

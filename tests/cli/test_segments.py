@@ -13,7 +13,7 @@ from bespoke.errors import BespokeError
 from bespoke.events import UserId
 from bespoke.profiles import Profile, Trait
 from cli.main import app
-from storage.control import ControlStore
+from storage.control import ControlStore, Delivery
 from storage.profiles import Commit, Membership, ProfileStore, StoredProfile
 from storage.settings import Settings
 
@@ -139,3 +139,13 @@ def test_where_the_processor_has_not_looked_yet_is_said(house: Path) -> None:
 def test_nobody_can_be_explained_who_is_not_known() -> None:
     code, output = run("explain", "nobody")
     assert code == 1 and "'nobody'" in output
+
+
+def test_what_was_given_up_is_listed_without_the_person_and_tried_again() -> None:
+    with ControlStore(Settings().control_url) as control:
+        control.put_off([Delivery("crm", "segment-1", "u1", b"{}", 3, None, "answered 500")])
+    assert found("undelivered")["undelivered"] == []
+    [row] = found("undelivered", "--dead")["undelivered"]
+    assert row == {"subscriber": "crm", "messageId": "segment-1", "attempts": 3, "next": None, "error": "answered 500"}
+    assert found("undelivered", "--retry") == {"revived": 1}
+    assert [row["messageId"] for row in found("undelivered")["undelivered"]] == ["segment-1"]

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bespoke.features import FEATURES
 from bespoke.models.registry import MODELS
-from bespoke.profiles import STATE_COLUMNS
+from bespoke.profiles import STATE_COLUMNS, Recent
+from runtime.features import PAGE, features_page
 from storage.features import FEATURE_REPO, historical_features
+from storage.features.encoding import COLUMNS
+from storage.features.repository import columns_of_view
 from storage.lake_tables import STATES
 from storage.settings import Settings
 
@@ -54,30 +58,48 @@ def test_feast_apply_on_a_fresh_installation_writes_only_into_its_home(home: Pat
     assert {path.name for path in (home.parent / "feature_repo").iterdir()} == kept
 
 
-def test_the_view_of_states_has_the_columns_of_a_profile_and_the_version(store: Any) -> None:
+def test_declaration_view_lake_online_columns_and_page_say_the_same(store: Any) -> None:
     from feast.types import from_feast_to_pyarrow_type
 
     view = store.get_feature_view("user_state")
     declared = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.features}
-    assert declared == {name: STATES.field(name).type for name in [*STATE_COLUMNS, "version"]}
+    assert list(declared) == list(COLUMNS) == [*STATE_COLUMNS, "version", "segments"]
+    assert declared == {name: STATES.field(name).type for name in COLUMNS}
+    assert set(STATES.names) == {*COLUMNS, "user_id", "event_timestamp", "created_timestamp"}
+    assert PAGE.read_text() == features_page(), "run `bespoke features docs`"
 
 
-def test_every_kind_of_model_has_a_service_with_the_whole_state(store: Any) -> None:
-    services = {service.name: service for service in store.list_feature_services()}
-    assert services.keys() == KINDS
-    for service in services.values():
-        (projection,) = service.feature_view_projections
-        assert {feature.name for feature in projection.features} == {*STATE_COLUMNS, "version"}
+def test_the_page_names_every_feature_once_and_every_column() -> None:
+    page = features_page()
+    for one in FEATURES:
+        assert page.count(f"| `{one.name}` | {one.type.value} | {one.meaning} | {one.unit} |") == 1
+    assert all(f"| `{name}` | {kind} |" in page for name, kind in COLUMNS.items())
 
 
-def test_a_state_never_expires(store: Any) -> None:
-    assert not store.get_feature_view("user_state").ttl
+def test_every_kind_of_model_has_a_service_and_so_have_profiles(store: Any) -> None:
+    assert {service.name for service in store.list_feature_services()} == KINDS | {"profile"}
+
+
+def test_recommenders_read_lines_only_and_scores_the_whole_state(store: Any) -> None:
+    read = {one.name: set(columns_of_view(one)) for one in store.list_feature_services()}
+    lines = {"recent_ms", "recent_items", "recent_interactions", "recent_quantities"}
+    for kind in MODELS:
+        assert read[kind] == lines | {"received_ms", "version", "segments"}
+    assert read["propensity"] == read["profile"] == set(COLUMNS)
+
+
+def test_what_a_recommender_reads_makes_the_lines_that_models_look_at() -> None:
+    assert Recent._fields[:4] == ("at_ms", "item_id", "interaction", "quantity")
+
+
+def test_a_state_lives_for_two_years(store: Any) -> None:
+    assert store.get_feature_view("user_state").ttl == timedelta(days=730)
 
 
 def test_the_library_reads_what_the_command_applied(home: Path) -> None:
     people = pa.table({"user_id": ["u"], "event_timestamp": pa.array([0], pa.timestamp("ms", "UTC"))})
-    found = historical_features(Settings(home=home), people, service="blend")
-    assert found.column_names == ["user_id", "event_timestamp", *STATE_COLUMNS, "version"]
+    found = historical_features(Settings(home=home), people, service="profile")
+    assert found.column_names == ["user_id", "event_timestamp", *COLUMNS]
 
 
 def test_items_are_read_as_they_were_described_then(home: Path, store: Any) -> None:

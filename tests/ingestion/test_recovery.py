@@ -1,20 +1,14 @@
-"""A processor that is killed again and again leaves what one that is not killed leaves."""
+"""A collector and a processor that are killed while events come in lose nothing that was acknowledged."""
 
-from benchmarks.recovery import mismatches
-from tests.support.messages import order, views
+from pathlib import Path
+
+from benchmarks.recovery import survived
 
 
-def test_five_kills_lose_and_double_nothing() -> None:
-    flow = [
-        order(f"u{n % 50}", n, f"i{n % 7}", f"i{n % 11}") if n % 3 else views(f"u{n % 50}", n, f"i{n % 5}")
-        for n in range(4_000)
-    ]
-    repeated = [*flow[:3_000], *flow[1_000:1_200], *flow[3_000:]]
-    found = mismatches(repeated, kills=5, seed=1, batch=50)
-    assert found["kills"] == 5
-    assert {name: value for name, value in found.items() if name.endswith(("_mismatches", "_events"))} == {
-        "profile_mismatches": 0,
-        "state_mismatches": 0,
-        "lost_events": 0,
-        "doubled_events": 0,
-    }
+def test_three_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    found = survived(tmp_path, None, kills=3, seed=1, per_s=200, people=40, lake_share=0.0)
+    assert found["acknowledged"] > 0
+    assert found["transitions"] > 0
+    must_be_zero = [name for name in found if name.endswith(("_lost", "_twice", "_mismatches"))]
+    assert {name: found[name] for name in must_be_zero} == dict.fromkeys(must_be_zero, 0)
+    assert len(must_be_zero) == 6

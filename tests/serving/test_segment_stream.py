@@ -27,7 +27,7 @@ from serving.applications import RECOMMENDER_LIMITS, create_recommender
 from serving.edge import Limits, add_edge
 from serving.errors import add_error_handlers
 from serving.segment_stream import stream_routes
-from serving.transitions import TransitionFeed, transition_of
+from serving.transitions import TransitionFeed, transition_in
 from storage.eventlog import EventLog, Message, Record, open_event_log
 from storage.eventlog.sqlite import SqliteEventLog
 from storage.profiles import ProfileStore, StoredProfile
@@ -117,7 +117,8 @@ def test_a_transition_reaches_who_listens(site: Any, log: EventLog) -> None:
         "ordinal": 1,
         "reason": "late_event",
         "corrects": "segment-before",
-        "at": "1970-01-01T00:00:01.007Z",
+        "event": "Segment Left",
+        "timestamp": "1970-01-01T00:00:01.007Z",
         "messageId": "segment-buyers-7-Left",
     }
 
@@ -287,8 +288,8 @@ def test_a_log_in_kafka_is_followed_and_gone_back_to_in_the_same_way(streams_of:
 def test_other_messages_are_not_decoded() -> None:
     payload = b"no JSON at all"
     (position,) = _positions(1)
-    assert transition_of(Record(position, "order-1", 1, payload)) is None
-    assert transition_of(Record(position, "segment-1", 1, payload)) is None
+    assert transition_in(Record(position, "order-1", 1, payload)) is None
+    assert transition_in(Record(position, "segment-1", 1, payload)) is None
 
 
 def _positions(count: int) -> list[Any]:
