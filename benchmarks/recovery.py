@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -226,22 +227,26 @@ def kill_processor(processor: Victim, lives_s: list[float], committed: Callable[
     """Kill the processor once for each of ``lives_s``, so long after it has applied its first messages."""
     before = committed()
     for life_s in lives_s:
-        processor.until(lambda before=before: committed() > before)  # type: ignore[misc]
+        processor.until(partial(_moved, committed, before))
         processor.live_on(life_s)
         processor.kill()
         before = committed()
         processor.start()
 
 
+def _moved(committed: Callable[[], int], before: int) -> bool:
+    return committed() > before
+
+
 def kill_collector(collector: Victim, kills: int, rng: random.Random, load: Load, again_s: list[float]) -> None:
     """Kill the collector so often, and note after how many seconds events were taken again."""
-    collector.until(lambda: load.took_since(0.0))
+    collector.until(partial(load.took_since, 0.0))
     for _ in range(kills):
         collector.live_on(rng.uniform(0.0, SHORT_S))
         collector.kill()
         killed_s = time.monotonic()
         collector.start()
-        collector.until(lambda killed_s=killed_s: load.took_since(killed_s))  # type: ignore[misc]
+        collector.until(partial(load.took_since, killed_s))
         again_s.append(time.monotonic() - killed_s)
 
 

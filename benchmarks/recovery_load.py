@@ -21,9 +21,9 @@ AT_ONCE = 8
 REPEATED_SHARE = 0.05
 """Requests that carry a message again that was acknowledged before."""
 GIVEN_UP_SHARE = 0.1
-"""Messages that are not sent again when their request fails. They may be in the log all the same."""
+"""Messages that are not sent again when their first request fails. They may be in the log all the same."""
 LATE_S = 5.0
-RETRY_S = 0.02
+RETRY_S = 0.05
 TIMEOUT_S = 10.0
 NAMES = ("Product Viewed", "Product Added", "Order Completed", "page", "identify")
 SHARES = (0.45, 0.1, 0.3, 0.1, 0.05)
@@ -103,7 +103,7 @@ class Load:
     def _send(self, client: httpx.Client, number: int, rng: random.Random) -> None:
         waiting: list[Message] = []
         mine: list[Message] = []
-        made, started_s = 0, time.monotonic()
+        made, tried, started_s = 0, 0, time.monotonic()
         while not self._abort.is_set() and (waiting or not self._finish.is_set()):
             due = int((time.monotonic() - started_s) * self._per_s / CONNECTIONS) - made
             if not self._finish.is_set() and due > 0 and len(waiting) < AT_ONCE:
@@ -117,9 +117,11 @@ class Load:
             if self._post(client, waiting + again):
                 self.ledger.repeated += len(again)
                 mine += waiting
-                waiting = []
+                waiting, tried = [], 0
             else:
-                waiting = [message for message in waiting if rng.random() >= GIVEN_UP_SHARE]
+                fresh = [message for message in waiting[tried:] if rng.random() >= GIVEN_UP_SHARE]
+                waiting = waiting[:tried] + fresh
+                tried = len(waiting)
                 self._abort.wait(RETRY_S)
 
     def _post(self, client: httpx.Client, messages: Sequence[Message]) -> bool:

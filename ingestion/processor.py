@@ -32,6 +32,8 @@ RETRY_S = 1.0
 """How long to wait for a store that cannot be reached."""
 CLOSE_PUSH_S = 5.0
 """How long the end of a process is held up for online features; the next one goes on."""
+APPEND_AT_ONCE = 200
+"""System events in one append: so many may come twice after a crash."""
 IDLE_S = 0.2
 """How long the log is waited for at once."""
 
@@ -287,7 +289,7 @@ class Processor:
             self._forgotten_day = day
 
     def _deliver_events(self) -> None:
-        while pending := self._profiles.pending_events(limit=self._batch):
+        while pending := self._profiles.pending_events(limit=APPEND_AT_ONCE):
             self._log.append([message for _, message in pending])
             self._profiles.drop_events([number for number, _ in pending])
 

@@ -54,7 +54,7 @@ def _over(part: float, whole: float) -> float:
 
 def _decayed(interaction: str) -> Derive:
     def derive(reading: Reading) -> float:
-        return sum(
+        return math.fsum(
             n * decay(reading.at_ms - day * DAY_MS, half_life_days=HALF_LIFE_DAYS)
             for (day, kind), n in reading.profile.day_counts.items()
             if kind == interaction

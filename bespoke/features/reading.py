@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from math import fsum
 from typing import NamedTuple
 
 from bespoke.clock import DAY_MS, HOUR_MS, MINUTE_MS, WEEK_MS
@@ -126,8 +127,10 @@ class Reading:
 
 
 def _shares(counts: BucketCounts, at_ms: int) -> Mapping[str, float]:
-    mass: dict[str, float] = {}
+    masses: dict[str, list[float]] = {}
     for (week, name), count in counts.items():
-        mass[name] = mass.get(name, 0.0) + count * decay(at_ms - week * WEEK_MS, half_life_days=HALF_LIFE_DAYS)
-    total = sum(mass.values())
+        masses.setdefault(name, []).append(count * decay(at_ms - week * WEEK_MS, half_life_days=HALF_LIFE_DAYS))
+    # Exact sums: plain ones would differ in the last digit with the order of the keys, which is that of arrival.
+    mass = {name: fsum(parts) for name, parts in masses.items()}
+    total = fsum(mass.values())
     return {name: value / total for name, value in mass.items()} if total > 0 else {}

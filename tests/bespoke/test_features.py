@@ -1,6 +1,7 @@
 """Features follow from state and time alone."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -145,3 +146,13 @@ def test_no_feature_crosses_a_level_before_it_says(
         assert math.isnan(then)
     elif abs(then - level) > 1e-9 and abs(now - level) > 1e-9:
         assert (now > level) == (then > level)
+
+
+@given(histories, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_changes_no_feature_in_any_digit(events: list[Event], rng: random.Random) -> None:
+    shuffled, one, other = list(events), EMPTY, EMPTY
+    rng.shuffle(shuffled)
+    for first, second in zip(events, shuffled, strict=True):
+        one, other = fold(one, first), fold(other, second)
+    at_ms = DAY_0 + 101 * DAY_MS
+    assert features(one, at_ms).tobytes() == features(other, at_ms).tobytes()
