@@ -1,12 +1,12 @@
 """Services: what each kind of model reads, and no more. A model bundle names its service.
 
-Every service carries, besides its own columns, what an answer needs of anybody: how old the state is, up to which
-message it goes, and which segments the person is in.
+Every service of people carries, besides its own columns, what an answer needs of anybody: how old the state is, up to
+which message it goes, and which segments the person is in.
 """
 
 from feast import FeatureService, FeatureView
 
-from views import user_state
+from views import item_state, user_state
 
 ALWAYS = ["received_ms", "version", "segments"]
 RECENT = ["recent_ms", "recent_items", "recent_interactions", "recent_quantities"]
@@ -17,7 +17,8 @@ brand are for features and segments."""
 def _columns(names: list[str]) -> FeatureView:
     """Return the view of states with these columns only, and those that every service carries."""
     wanted = {*names, *ALWAYS}
-    return user_state[[field.name for field in user_state.features if field.name in wanted]]
+    named: FeatureView = user_state[[field.name for field in user_state.features if field.name in wanted]]
+    return named
 
 
 als = FeatureService(
@@ -64,4 +65,9 @@ profile = FeatureService(
     name="profile",
     features=[user_state],
     description="The whole state, for showing a profile and for conditions of segments over any feature.",
+)
+items = FeatureService(
+    name="items",
+    features=[item_state],
+    description="What everybody together does with an item: its whole state.",
 )

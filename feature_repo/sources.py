@@ -29,3 +29,11 @@ items = FileSource(
     timestamp_field="event_timestamp",
     description="What the catalog said of each item, and since when.",
 )
+events = FileSource(
+    name="events",
+    path=str(LAKE / "events/**/*.parquet"),
+    file_format=ParquetFormat(),
+    timestamp_field="received_at",
+    description="Every event that was applied. Counts of items as of the past are made from it by "
+    "storage.item_history; Feast only joins columns, so it cannot.",
+)

@@ -10,13 +10,16 @@ from datetime import timedelta
 from feast import FeatureView, Field
 from feast.types import Array, Bool, FeastType, Float64, Int64, String
 
+from bespoke.items import ITEM_COLUMNS
 from bespoke.profiles import STATE_COLUMNS
 from entities import item, user
-from sources import items, user_state_push
+from sources import events, items, user_state_push
 
 STATE_TTL = timedelta(days=2 * 365)
 """How long a state is used after its newest event was received: online and for training alike. Two years hold every
 yearly rhythm twice, so who comes back each Christmas is still known."""
+ITEM_STATE_TTL = timedelta(days=60)
+"""The same of an item: whoever counts its last 30 days has nothing left to count by then."""
 UNTIL_REPLACED = timedelta(0)
 """What the catalog said of an item holds until it says something else."""
 TYPES: dict[str, FeastType] = {
@@ -54,4 +57,16 @@ item_metadata = FeatureView(
     source=items,
     online=False,
     description="Items as the catalog described them. Online they are read from the model bundle, not from here.",
+)
+item_state = FeatureView(
+    name="item_state",
+    entities=[item],
+    ttl=ITEM_STATE_TTL,
+    schema=[
+        *(Field(name=name, dtype=TYPES[kind]) for name, kind in ITEM_COLUMNS.items()),
+        Field(name="version", dtype=Int64, description="Grows with what was counted."),
+    ],
+    source=events,
+    description="What everybody together does with an item: the columns of bespoke.items.ITEM_COLUMNS. Pushed by the "
+    "processor after people's states.",
 )

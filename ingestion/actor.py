@@ -73,10 +73,12 @@ class ProcessorActor:
     def _open(self) -> None:
         """Wait for the stores, and for the process that holds the partitions now: an import, or one that is dying."""
         from storage.features import OnlineFeatures
+        from storage.features.items import OnlineItems
 
         while self._worker is None and not self._stop.is_set():
             try:
-                self._worker = Worker(self._settings, sink=OnlineFeatures(self._settings), batch=BATCH)
+                people, items = OnlineFeatures(self._settings), OnlineItems(self._settings)
+                self._worker = Worker(self._settings, sink=people, items=items, batch=BATCH)
             except Unavailable as error:
                 self._waits_for = str(error)
                 self._stop.wait(RETRY_S)

@@ -180,7 +180,7 @@ class Processor:
             )
         )
         self._next[partition] = next_offset
-        self._lake.add(partition, applied.events, next_offset=next_offset)
+        self._lake.add(partition, applied.events, next_offset=next_offset, states=len(settled.profiles))
         self._keep(settled.profiles)
         return len(records)
 

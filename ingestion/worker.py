@@ -20,6 +20,7 @@ from bespoke.events import Event
 from ingestion.enrich import load_enrichment, load_near_duplicates
 from ingestion.features import FeatureSink
 from ingestion.intake import Intake
+from ingestion.item_delivery import ItemDelivery, ItemSink
 from ingestion.lakewriter import LakeWriter
 from ingestion.latest_catalog import LatestCatalog
 from ingestion.processor import Processor
@@ -50,17 +51,23 @@ class Worker:
     """
 
     def __init__(
-        self, settings: Settings, *, sink: FeatureSink | None = None, batch: int = 1_000, name: str = "processor"
+        self,
+        settings: Settings,
+        *,
+        sink: FeatureSink | None = None,
+        items: ItemSink | None = None,
+        batch: int = 1_000,
+        name: str = "processor",
     ) -> None:
         self._lock = OwnerLock(settings.home / f"{name}.lock")
         self._lock.acquire()
         try:
-            self._open(settings, sink, batch)
+            self._open(settings, sink, items, batch)
         except BaseException:
             self._lock.release()
             raise
 
-    def _open(self, settings: Settings, sink: FeatureSink | None, batch: int) -> None:
+    def _open(self, settings: Settings, sink: FeatureSink | None, items: ItemSink | None, batch: int) -> None:
         with ExitStack() as opening:
             self.log = open_event_log(settings.log_url)
             opening.callback(self.log.close)
@@ -79,10 +86,13 @@ class Worker:
                 partitions=partitions,
                 save_sizes=lambda sizes, at_ms: control.save_sizes(sizes, at=from_ms(at_ms)),
             )
+            after = None if items is None else ItemDelivery(profiles, items, partitions).deliver
+            writer = LakeWriter(lake, self.log, profiles, enrich=intake.enrich, after=after)
+            opening.callback(writer.close)
             self.processor = Processor(
                 self.log,
                 profiles,
-                LakeWriter(lake, self.log, profiles, enrich=intake.enrich),
+                writer,
                 partitions=partitions,
                 sink=sink,
                 clock=SystemClock(),

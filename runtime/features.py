@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from bespoke.events import UserId
 from bespoke.features import FEATURES, SourceType
+from bespoke.items import ITEM_FEATURES
 from bespoke.profiles import STATE_COLUMNS
 from bespoke.propensity.signals import RHYTHM
 from storage.eventlog import open_event_log
 from storage.features import OnlineFeatures, StateOfPerson, apply_feature_repo
+from storage.features.items import ITEM_VIEW_COLUMNS, OnlineItems
 from storage.lake import Lake
 from storage.profiles import ProfileStore
 from storage.settings import Settings
@@ -35,6 +37,8 @@ class Rebuilt:
     written: int
     """How many of them were missing online or older there."""
     seconds: float
+    items: int = 0
+    """How many items have a state."""
 
     @property
     def rows_per_s(self) -> float:
@@ -43,7 +47,7 @@ class Rebuilt:
 
 
 def rebuild_online(settings: Settings, *, on_progress: OnProgress = lambda done, total: None) -> Rebuilt:
-    """Give everybody's latest state to the online store, from the lake and the profile store.
+    """Give everybody's latest state, and every item's, to the online store, from the lake and the profile store.
 
     It may run beside a processor: versions are compared in the store itself, with no writer in between, so nothing that
     is newer online is replaced. Where the profile store has a state that is at least as new as the lake's, that one is
@@ -66,11 +70,23 @@ def rebuild_online(settings: Settings, *, on_progress: OnProgress = lambda done,
             written += online.push_newer(_truth(states, profiles))
             done += len(states)
             on_progress(done, total)
+        items = _rebuild_items(settings, profiles)
         online.mark()
     finally:
         profiles.close()
         online.close()
-    return Rebuilt(total, written, time.perf_counter() - started)
+    return Rebuilt(total, written, time.perf_counter() - started, items)
+
+
+def _rebuild_items(settings: Settings, profiles: ProfileStore) -> int:
+    online, count = OnlineItems(settings), 0
+    try:
+        for items in profiles.all_items(at_once=BATCH_ROWS):
+            online.push(items)
+            count += len(items)
+    finally:
+        online.close()
+    return count
 
 
 def _waiting(settings: Settings, profiles: ProfileStore) -> set[UserId]:
@@ -107,14 +123,15 @@ def _truth(states: Sequence[StateOfPerson], profiles: ProfileStore) -> list[Stat
 
 def features_page() -> str:
     """Return the page of everything that is declared of features, as Markdown."""
-    return "\n".join([*_INTRODUCTION, *_features(), *_signals(), *_columns()]) + "\n"
+    return "\n".join([*_INTRODUCTION, *_features(), *_signals(), *_columns(), *_items()]) + "\n"
 
 
 _INTRODUCTION = (
     "# Features",
     "",
-    "Written by `bespoke features docs` from the declarations in `bespoke/features/` and `bespoke/profiles/`; a test",
-    "holds this page, the Feast view, the lake and the declarations against one another. Do not edit it.",
+    "Written by `bespoke features docs` from the declarations in `bespoke/features/`, `bespoke/profiles/` and",
+    "`bespoke/items/`; a test holds this page, the Feast views, the lake and the declarations against one another. Do",
+    "not edit it.",
     "",
     "Stores keep *state*; a feature is derived from it at the moment it is used, by the same function in training and",
     "in serving. Which columns of the state each kind of model reads stands in `feature_repo/services.py`. A state is",
@@ -142,6 +159,25 @@ def _columns() -> Iterator[str]:
     yield from _table("column", "kind")
     for name, kind in {**STATE_COLUMNS, "version": "int", "segments": "strings"}.items():
         yield _row(f"`{name}`", kind)
+
+
+def _items() -> Iterator[str]:
+    yield from ("", "## Items", "", *_ABOUT_ITEMS)
+    yield from ("", *_table("feature", "meaning", "unit"))
+    for one in ITEM_FEATURES:
+        yield _row(f"`{one.name}`", one.meaning, one.unit)
+    yield from ("", "## State of items", "", "The columns of the Feast view `item_state`.", "")
+    yield from _table("column", "kind")
+    for name, kind in ITEM_VIEW_COLUMNS.items():
+        yield _row(f"`{name}`", kind)
+
+
+_ABOUT_ITEMS = (
+    "What everybody together does with an item, in lines of events; nobody's id is in it. Windows of 24 hours go by",
+    "whole hours, longer ones by whole UTC days. A refund or a removal from a cart counts as such and speaks for no",
+    "item. A state is used for 60 days after the item's newest event was received. Each event counts exactly once,",
+    "when it reaches the lake: within 10 seconds, or sooner where much comes in.",
+)
 
 
 def _table(*headings: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from serving.errors import add_error_handlers
 from serving.exposures import ExposureWriter
 from serving.follower import SnapshotFollower
 from serving.health import health_routes
+from serving.items import Items, item_routes
 from serving.models import model_routes
 from serving.people import FeatureReader, PeopleReader
 from serving.profiles import ProfileReader, Profiles, profile_routes
@@ -29,6 +30,7 @@ from storage.bundles import BundleStore
 from storage.control import ControlStore, Scope
 from storage.eventlog import EventLog, open_event_log
 from storage.features import OnlineFeatures
+from storage.features.items import OnlineItems
 from storage.quality_counts import QualityCounts
 from storage.settings import Settings
 from storage.tracking import load_plan
@@ -100,7 +102,7 @@ def create_recommender(
         Unavailable: the event log or the control store cannot be opened.
     """
     log, control = open_event_log(settings.log_url), ControlStore(settings.control_url)
-    features = features or OnlineFeatures(settings)
+    features, items = features or OnlineFeatures(settings), OnlineItems(settings)
     follower = SnapshotFollower(control, BundleStore(settings.bundles_dir))
     exposures, feed, book = ExposureWriter(log), TransitionFeed(log), SegmentBook(settings.config_dir)
     reading = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
@@ -109,6 +111,7 @@ def create_recommender(
     def start() -> None:
         # The first read imports Feast, which takes seconds that no request should wait for.
         features.ready()
+        items.ready()
         exposures.start()
         follower.start()
 
@@ -118,6 +121,7 @@ def create_recommender(
             pool.shutdown()
         exposures.close()
         follower.close()
+        items.close()
         log.close()
         control.close()
 
@@ -137,6 +141,7 @@ def create_recommender(
         ),
         (
             routes,
+            item_routes(Items(items, threads=reading), check_key=check_key, time=time),
             profile_routes(Profiles(features, people, threads=reading), check_key=check_profiles_key, time=time),
             # Before the segments by name: a segment may not be called as the stream is.
             stream_routes(feed, check_key=check_profiles_key, names=book.names),

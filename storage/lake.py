@@ -169,6 +169,11 @@ class Lake:
         """Return the events that happened in an interval, of schema :data:`storage.lake_tables.EVENTS`."""
         return self._select("events", _interval("events", since_ms, until_ms), columns)
 
+    def received_before(self, at_ms: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the events about items that were received before ``at_ms``, whenever they happened."""
+        where = (pc.field("received_ms") < at_ms) & pc.field("interaction").is_valid()
+        return self._select("events", where, columns)
+
     def interactions(self, since_ms: int | None = None, until_ms: int | None = None) -> pa.Table:
         """Return one row per line of the events that happened in an interval.
 

@@ -69,6 +69,26 @@ segment_reviews = Table(
     comment="How far everybody was held against the definitions of that fingerprint; NULL where all were.",
 )
 
+item_states = Table(
+    "item_states",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("item_id", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("pushed_version", BigInteger, nullable=False, default=0),
+    Column("state", LargeBinary, nullable=False),
+    comment="What the people of a partition together did with each item, up to the offset version or later.",
+    sqlite_with_rowid=False,
+)
+Index("item_states_of_item", item_states.c.item_id)
+Index(
+    "item_states_unpushed",
+    item_states.c.partition,
+    item_states.c.version,
+    sqlite_where=_unpushed,
+    postgresql_where=_unpushed,
+)
+
 applied_messages = Table(
     "applied_messages",
     metadata,

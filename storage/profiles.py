@@ -19,13 +19,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, func, select, tuple_, update
 
 from bespoke.events import UserId
+from bespoke.items import ItemStates
 from storage.eventlog.base import Message
+from storage.item_states import ItemRows, StoredItem
 from storage.lake_tables import StateRow
 from storage.profile_segments import SELECT_PROFILES, Membership, SegmentRows, StoredProfile, stored
 from storage.profile_tables import (
     applied_messages,
     encode_state,
     event_outbox,
+    item_states,
     memberships,
     metadata,
     partitions,
@@ -37,7 +40,7 @@ from storage.profile_tables import (
 from storage.sql import Superseded, open_engine, reading, upsert, writing
 from storage.sqlite import BUSY_TIMEOUT_S
 
-__all__ = ["Commit", "Membership", "PendingStates", "ProfileStore", "StoredProfile"]
+__all__ = ["Commit", "Membership", "PendingStates", "ProfileStore", "StoredItem", "StoredProfile"]
 
 _IDS_PER_QUERY = 10_000
 """SQLite takes 32,766 values in a statement."""
@@ -73,7 +76,7 @@ class PendingStates(NamedTuple):
     next_offset: int
 
 
-class ProfileStore(SegmentRows):
+class ProfileStore(SegmentRows, ItemRows):
     """Profiles in an SQL database. Safe to use from several threads; each partition has one committing process."""
 
     def __init__(self, url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
@@ -192,9 +195,10 @@ class ProfileStore(SegmentRows):
                 connection.execute(_MARK_PUSHED, marks)
 
     def forget_pushed(self) -> None:
-        """Have every profile wait for its push again: the online store has lost what it held."""
+        """Have every profile and item wait for its push again: the online store has lost what it held."""
         with writing(self._engine) as connection:
             connection.execute(update(profiles).values(pushed_version=0))
+            connection.execute(update(item_states).values(pushed_version=0))
 
     def states_pending(self, partition: int) -> PendingStates:
         """Return how many state rows wait for the lake, and the offsets that they cover."""
@@ -241,14 +245,37 @@ class ProfileStore(SegmentRows):
             found = connection.scalar(select(partitions.c.events_from).where(partitions.c.partition == partition))
         return int(found or 0)
 
-    def move_events_from(self, partition: int, offset: int) -> None:
-        """Remember that the lake has the events of all messages before ``offset``; which were skipped is forgotten."""
-        columns = skipped_messages.c
+    def move_events_from(
+        self, partition: int, offset: int, first: int | None = None, items: ItemStates | None = None
+    ) -> None:
+        """Remember that the lake has the events of all messages before ``offset``; which were skipped is forgotten.
+
+        Args:
+            partition: of the event log.
+            offset: the first message whose events are not in the lake.
+            first: where the lake was before; None where that does not matter.
+            items: what the events since ``first`` did with items, counted in the same transaction.
+
+        Raises:
+            Superseded: the lake is not at ``first``; nothing was stored.
+        """
+        # Read and merged before the transaction: nobody else may count this partition's items, or the move is refused.
+        rows = self._counted(partition, offset, items) if items is not None and len(items.ids) else []
+        columns, here = skipped_messages.c, partitions.c.partition == partition
+        if first is not None:
+            here &= partitions.c.events_from == first
         with writing(self._engine) as connection:
+            moved = connection.execute(update(partitions).where(here).values(events_from=offset))
+            if first is not None and moved.rowcount != 1:
+                raise Superseded(
+                    f"partition {partition}: events from {first} on were taken to the lake, which has gone on from "
+                    "elsewhere; another process applies this partition: stop one of the two"
+                )
+            if rows:
+                self._save_items(connection, rows)
             connection.execute(
                 delete(skipped_messages).where((columns.partition == partition) & (columns.offset < offset))
             )
-            connection.execute(update(partitions).where(partitions.c.partition == partition).values(events_from=offset))
 
     def pending_events(self, limit: int) -> list[tuple[int, Message]]:
         """Return at most ``limit`` system events that wait for the log, oldest first, each with its outbox id."""

@@ -80,7 +80,7 @@ class LakeContract:
         assert (row["at_ms"], row["received_ms"]) == (DAY_0 + 5 * HOUR_MS, DAY_0)
         assert row["event_time"].isoformat() == "2026-01-01T05:00:00+00:00"
         assert row["received_at"].isoformat() == "2026-01-01T00:00:00+00:00"
-        assert row["lines"][1] == {"item_id": "b", "quantity": 2.0, "price": 0.5, "category": "GROCERY"}
+        assert row["lines"][1] == {"item_id": "b", "quantity": 2.0, "price": 0.5, "category": "GROCERY", "brand": None}
         assert (row["properties_json"], row["traits_json"], row["context_json"]) == ('{"order":5}', "{}", "{}")
         assert (row["partition"], row["offset"]) == (1, 7)
 

@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from bespoke.features import FEATURES
+from bespoke.items import ITEM_COLUMNS, ITEM_FEATURES
 from bespoke.models.registry import MODELS
 from bespoke.profiles import STATE_COLUMNS, Recent
 from runtime.features import PAGE, features_page
 from storage.features import FEATURE_REPO, historical_features
 from storage.features.encoding import COLUMNS
+from storage.features.items import ITEM_VIEW_COLUMNS
 from storage.features.repository import columns_of_view
 from storage.lake_tables import STATES
 from storage.settings import Settings
@@ -76,8 +78,15 @@ def test_the_page_names_every_feature_once_and_every_column() -> None:
     assert all(f"| `{name}` | {kind} |" in page for name, kind in COLUMNS.items())
 
 
+def test_view_online_columns_and_page_say_the_same_of_items(store: Any) -> None:
+    view, page = store.get_feature_view("item_state"), features_page()
+    assert [field.name for field in view.features] == list(ITEM_VIEW_COLUMNS) == [*ITEM_COLUMNS, "version"]
+    assert view.ttl == timedelta(days=60)
+    assert all(f"| `{one.name}` | {one.meaning} | {one.unit} |" in page for one in ITEM_FEATURES)
+
+
 def test_every_kind_of_model_has_a_service_and_so_have_profiles(store: Any) -> None:
-    assert {service.name for service in store.list_feature_services()} == KINDS | {"profile"}
+    assert {service.name for service in store.list_feature_services()} == KINDS | {"profile", "items"}
 
 
 def test_recommenders_read_lines_only_and_scores_the_whole_state(store: Any) -> None:

@@ -251,6 +251,7 @@ def test_files_of_days_that_are_over_are_merged(stores: Stores) -> None:
     assert len(stores.lake.files("events")) == 3
     again = stores.processor()
     drain(again)
+    again.close()
     assert len(stores.lake.files("events")) == 1
     assert stores.lake.events().num_rows == 3
 

@@ -1,0 +1,153 @@
+"""The latest state of each item, for serving: what everybody together does with it.
+
+The profile store is the truth; what is online is its served view, in Feast's own form. Several processes may push the
+same item, each with what it has read, so the stores compare versions themselves.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from bespoke.errors import Unavailable
+from bespoke.events import ItemId
+from bespoke.items import ITEM_COLUMNS, UNKNOWN, ItemState, from_row, to_row
+from storage.features.address import PostgresAddress, RedisAddress, parse_address
+from storage.features.encoding import EncodedState, decoded, encode
+from storage.features.failures import unavailable_on_failure
+from storage.features.postgres import PostgresRows
+from storage.features.redis import RedisRows
+from storage.features.repository import close_store, open_store
+from storage.features.rows import OnlineRows
+from storage.features.sqlite import SqliteRows
+from storage.item_states import StoredItem
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+ITEM_VIEW = "item_state"
+ITEM_KEY = "item_id"
+ITEM_VIEW_COLUMNS: Mapping[str, str] = {**ITEM_COLUMNS, "version": "int"}
+"""Every column of the view of items' states, and its kind."""
+_STRING = 2
+"""The number of feast.types.ValueType.STRING."""
+_KEY_PREFIX = struct.pack("<III", 1, _STRING, len(ITEM_KEY)) + ITEM_KEY.encode() + struct.pack("<I", _STRING)
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineItem:
+    """An item's state as the online store has it."""
+
+    state: ItemState
+    """Empty where it is stale."""
+    version: int
+    stale: bool = False
+    """Whether nothing was heard of the item for longer than a state may live."""
+
+
+class OnlineItems:
+    """The latest pushed state of each item. Connects at the first use; safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connecting = Lock()
+        self._connection: _Connection | None = None
+
+    def push(self, items: Sequence[StoredItem]) -> int:
+        """Have readers see these states, each item once, where theirs is older; return how many were.
+
+        Raises:
+            Unavailable: the store cannot be reached; nothing or a part was written, so push the items again.
+        """
+        with unavailable_on_failure():
+            return self._connected().rows.write_newer([encoded_item(item) for item in items])
+
+    def read(self, item_ids: Sequence[ItemId], *, at_ms: int) -> dict[ItemId, OnlineItem]:
+        """Return the states of ``item_ids`` in one call.
+
+        Args:
+            item_ids: what is asked for; items without a state are absent from the answer.
+            at_ms: the time of the request; a state that is older than the view's time to live is stale then.
+
+        Raises:
+            Unavailable: the store cannot be reached, or the definitions were never applied.
+        """
+        with unavailable_on_failure():
+            connection = self._connected()
+            oldest_ms = at_ms - connection.ttl_ms if connection.ttl_ms else None
+            found = connection.rows.read([item_key(item_id) for item_id in item_ids], tuple(ITEM_VIEW_COLUMNS))
+            items = [(id, values) for id, values in zip(item_ids, found, strict=True) if values.get("version")]
+            return {item_id: _online_item(values, oldest_ms=oldest_ms) for item_id, values in items}
+
+    def ready(self) -> bool:
+        """Return whether a read would succeed now."""
+        try:
+            self.read([], at_ms=0)
+        except Unavailable:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let go of the store; the next use connects anew."""
+        with self._connecting:
+            if self._connection is not None:
+                self._connection.rows.close()
+                close_store(self._connection.store)
+                self._connection = None
+
+    def _connected(self) -> "_Connection":
+        found = self._connection
+        if found is not None:
+            return found
+        with self._connecting:
+            if self._connection is None:
+                self._connection = _connect(self._settings)
+            return self._connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    store: "FeatureStore"
+    rows: OnlineRows
+    ttl_ms: int
+    """Zero: states live for ever."""
+
+
+def _connect(settings: Settings) -> _Connection:
+    store = open_store(settings)
+    ttl: timedelta = store.get_feature_view(ITEM_VIEW).ttl or timedelta(0)
+    return _Connection(store, _open_rows(settings, project=store.project), ttl // timedelta(milliseconds=1))
+
+
+def _open_rows(settings: Settings, *, project: str) -> OnlineRows:
+    address, table = parse_address(settings.online_url), f"{project}_{ITEM_VIEW}"
+    if isinstance(address, RedisAddress):
+        return RedisRows(address, project=project, view=ITEM_VIEW, columns=tuple(ITEM_VIEW_COLUMNS))
+    if isinstance(address, PostgresAddress):
+        return PostgresRows(address, table=table)
+    return SqliteRows(settings.feast_dir / "online.db", table=table)
+
+
+def item_key(item_id: str) -> bytes:
+    """Return the key of an item, as Feast's entity keys of version 3 are written."""
+    raw = item_id.encode()
+    return _KEY_PREFIX + struct.pack("<I", len(raw)) + raw
+
+
+def encoded_item(item: StoredItem) -> EncodedState:
+    """Return a state as the online stores hold it."""
+    row = {**to_row(item.state), "version": item.version}
+    values = {name: encode(kind, row[name]) for name, kind in ITEM_VIEW_COLUMNS.items()}
+    return EncodedState(item_key(item.item_id), item.version, item.state.received_ms or 0, values)
+
+
+def _online_item(values: Mapping[str, bytes], *, oldest_ms: int | None) -> OnlineItem:
+    try:
+        row = decoded(values, ITEM_VIEW_COLUMNS)
+        stale = oldest_ms is not None and row["received_ms"] is not None and row["received_ms"] < oldest_ms
+        return OnlineItem(UNKNOWN if stale else from_row(row), row["version"], stale)
+    except (ValueError, IndexError, KeyError) as error:
+        raise Unavailable("features: an item's row is damaged; `bespoke features rebuild` writes it anew") from error
