@@ -34,6 +34,8 @@ CLOSE_PUSH_S = 5.0
 """How long the end of a process is held up for online features; the next one goes on."""
 APPEND_AT_ONCE = 200
 """System events in one append: so many may come twice after a crash."""
+UNKNOWN_MS = 0
+"""The time of a replay before its first message."""
 IDLE_S = 0.2
 """How long the log is waited for at once."""
 
@@ -86,7 +88,7 @@ class Processor:
         self._log, self._profiles, self._lake = log_, profiles, lake
         self._sink, self._clock, self._batch = sink, clock, batch
         self._intake, self._segments = intake or Intake(), segments
-        self._data_ms: int | None = 0 if data_time else None
+        self._data_ms: int | None = UNKNOWN_MS if data_time else None
         self._next = {partition: profiles.committed(partition) for partition in partitions}
         self._cache = ProfileCache()
         self._features = None if sink is None else FeatureDelivery(log_, profiles, sink, list(self._next))
@@ -239,7 +241,7 @@ class Processor:
 
     def _look(self, at_ms: int) -> int:
         """Look at people whose segments may have changed without a message; return how many were looked at."""
-        if self._segments is None:
+        if self._segments is None or at_ms == UNKNOWN_MS:
             return 0
         looked = 0
         for waiting in self._segments.waiting(now_ms=at_ms):
@@ -275,9 +277,9 @@ class Processor:
 
     def _idle_s(self) -> float:
         """Return how long the log may be waited for: until somebody has to be looked at, and not for long."""
-        if self._segments is None:
-            return IDLE_S
         now_ms = self._moment(to_ms(self._clock.now()))
+        if self._segments is None or now_ms == UNKNOWN_MS:
+            return IDLE_S
         next_ms = self._segments.next_look_ms(now_ms=now_ms)
         return IDLE_S if next_ms is None else min(IDLE_S, max(next_ms - now_ms, 0) / SECOND_MS)
 

@@ -222,6 +222,9 @@ def test_in_a_replay_time_is_that_of_the_messages(tmp_path: Path) -> None:
         segments=house.desk,
         data_time=True,
     )
+    house.clock.set(START + timedelta(days=300))
+    assert house.processor.step() == 0
+    house.clock.set(START)
     house.send("u", 1, "Product Added", minute=0)
     house.clock.set(START + timedelta(days=300))
     while house.processor.step():
