@@ -8,6 +8,7 @@ import getpass
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -55,10 +56,17 @@ class Server:
     """A server process that can be stopped and started again on its port."""
 
     def __init__(
-        self, command: Sequence[str], *, port: int, folder: Path, ready: Callable[[], object], user: str | None = None
+        self,
+        command: Sequence[str],
+        *,
+        port: int,
+        folder: Path,
+        ready: Callable[[], object],
+        user: str | None = None,
+        crash: signal.Signals = signal.SIGKILL,
     ) -> None:
         self.address = f"127.0.0.1:{port}"
-        self._command, self._folder, self._ready, self._user = command, folder, ready, user
+        self._command, self._folder, self._ready, self._user, self._crash = command, folder, ready, user, crash
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -83,7 +91,7 @@ class Server:
     def stop(self) -> None:
         """End it at once, as a crash would."""
         if self._process is not None:
-            self._process.kill()
+            self._process.send_signal(self._crash)
             self._process.wait()
             self._process = None
 
@@ -154,7 +162,9 @@ def own_postgres() -> Iterator[Server]:
         command = [f"{programs}/postgres", "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
         command += ["-F"]  # Without fsync: a test survives no power cut anyway.
         ready = lambda: psycopg.connect(connect).close()  # noqa: E731
-        with _running(Server(command, port=port, folder=folder, ready=ready, user=user)) as server:
+        # Killed, it would leave children that go on answering for a moment; SIGQUIT ends them at once, unclean too.
+        crash = signal.SIGQUIT
+        with _running(Server(command, port=port, folder=folder, ready=ready, user=user, crash=crash)) as server:
             yield server
 
 
