@@ -39,8 +39,8 @@ MAPPING = Path("config/sources/complete_journey.toml")
 COLLECT_S = 20.0
 CLIENTS = 4
 BATCH = 100
-PEOPLE = 20_000
-MESSAGES = 60_000
+PEOPLE = 22_000
+MESSAGES = 80_000
 NAMES = ("Product Viewed", "Product Viewed", "Product Viewed", "Product Added", "Order Completed")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any
 
 import orjson
@@ -21,12 +21,12 @@ _RECENT: Mapping[str, str] = {
 _DEFAULTS = tuple(Recent._field_defaults.get(name) for name in Recent._fields)
 _SCALARS = ("first_ms", "last_ms", "received_ms", "events", "orders", "revenue_micros", "refunded_micros")
 _BUCKETS = ("minute", "hour", "day", "name_day", "category", "brand")
-"""What is counted by bucket. Together they are four columns: stores pay by the column."""
+"""What is counted by bucket. Together they are four columns, one kind after the other: stores pay by the column."""
 
 STATE_COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(_SCALARS, "int"),
     **_RECENT,
-    "bucket_kinds": "strings",
+    "bucket_sizes": "ints",
     "bucket_numbers": "ints",
     "bucket_names": "strings",
     "bucket_counts": "ints",
@@ -49,13 +49,9 @@ def to_row(profile: Profile) -> dict[str, Any]:
     columns = zip(*profile.recent, strict=True) if profile.recent else ((),) * len(_RECENT)
     for name, column in zip(_RECENT, columns, strict=True):
         row[name] = list(column)
-    kinds: list[str] = []
-    counted: list[tuple[tuple[int, str], int]] = []
-    for bucket in _BUCKETS:
-        counts = sorted(getattr(profile, f"{bucket}_counts").items())
-        kinds += [bucket] * len(counts)
-        counted += counts
-    row["bucket_kinds"] = kinds
+    buckets = [sorted(getattr(profile, f"{bucket}_counts").items()) for bucket in _BUCKETS]
+    counted = [entry for entries in buckets for entry in entries]
+    row["bucket_sizes"] = [len(entries) for entries in buckets]
     row["bucket_numbers"] = [key[0] for key, _ in counted]
     row["bucket_names"] = [key[1] for key, _ in counted]
     row["bucket_counts"] = [count for _, count in counted]
@@ -77,11 +73,11 @@ def from_row(row: Mapping[str, Any]) -> Profile:
         value = row.get(name)
         return [] if value is None else list(value)
 
-    counts: dict[str, dict[tuple[int, str], int]] = {bucket: {} for bucket in _BUCKETS}
-    if row.get("bucket_kinds"):
-        columns = (row["bucket_kinds"], row["bucket_numbers"], row["bucket_names"], row["bucket_counts"])
-        for kind, number, name, count in zip(*columns, strict=True):
-            counts[kind][number, name] = count
+    entries = iter(zip(*map(values, ("bucket_numbers", "bucket_names", "bucket_counts")), strict=True))
+    counts = {
+        bucket: {(number, name): count for number, name, count in islice(entries, size)}
+        for bucket, size in zip(_BUCKETS, values("bucket_sizes") or (0,) * len(_BUCKETS), strict=True)
+    }
     place = row.get("location_ms")
     uses = map(DeviceUse, values("device_events"), values("device_ms"))
     said = orjson.loads(row["traits_json"]).items() if row.get("traits_json") else ()
