@@ -20,7 +20,6 @@ COLUMNS: Mapping[str, str] = {**STATE_COLUMNS, "version": "int", "segments": "st
 
 _STRING = 2
 """The number of feast.types.ValueType.STRING."""
-_KEY_PREFIX = struct.pack("<III", 1, _STRING, len(JOIN_KEY)) + JOIN_KEY.encode() + struct.pack("<I", _STRING)
 
 _FIELDS = {"string": 2, "int": 4, "float": 5, "strings": 12, "ints": 14, "floats": 15}
 """The number of the field of feast.types.Value that holds each kind."""
@@ -42,10 +41,18 @@ class EncodedState(NamedTuple):
     """By column; empty bytes stand for null."""
 
 
-def entity_key(user_id: str) -> bytes:
-    """Return the key of a person, as Feast's entity keys of version 3 are written."""
-    raw = user_id.encode()
-    return _KEY_PREFIX + struct.pack("<I", len(raw)) + raw
+def key_prefix(join_key: str) -> bytes:
+    """Return how the keys of an entity begin whose ids are text, as Feast's entity keys of version 3 are written."""
+    return struct.pack("<III", 1, _STRING, len(join_key)) + join_key.encode() + struct.pack("<I", _STRING)
+
+
+_PERSON = key_prefix(JOIN_KEY)
+
+
+def entity_key(id: str, *, prefix: bytes = _PERSON) -> bytes:
+    """Return the key of a person, or of another entity under its prefix."""
+    raw = id.encode()
+    return prefix + struct.pack("<I", len(raw)) + raw
 
 
 def encode(kind: str, content: Any) -> bytes:

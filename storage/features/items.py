@@ -4,7 +4,6 @@ The profile store is the truth; what is online is its served view, in Feast's ow
 same item, each with what it has read, so the stores compare versions themselves.
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,14 +13,10 @@ from typing import TYPE_CHECKING
 from bespoke.errors import Unavailable
 from bespoke.events import ItemId
 from bespoke.items import ITEM_COLUMNS, UNKNOWN, ItemState, from_row, to_row
-from storage.features.address import PostgresAddress, RedisAddress, parse_address
-from storage.features.encoding import EncodedState, decoded, encode
+from storage.features.encoding import EncodedState, decoded, encode, entity_key, key_prefix
 from storage.features.failures import unavailable_on_failure
-from storage.features.postgres import PostgresRows
-from storage.features.redis import RedisRows
-from storage.features.repository import close_store, open_store
+from storage.features.repository import close_store, open_rows, open_store
 from storage.features.rows import OnlineRows
-from storage.features.sqlite import SqliteRows
 from storage.item_states import StoredItem
 from storage.settings import Settings
 
@@ -32,9 +27,7 @@ ITEM_VIEW = "item_state"
 ITEM_KEY = "item_id"
 ITEM_VIEW_COLUMNS: Mapping[str, str] = {**ITEM_COLUMNS, "version": "int"}
 """Every column of the view of items' states, and its kind."""
-_STRING = 2
-"""The number of feast.types.ValueType.STRING."""
-_KEY_PREFIX = struct.pack("<III", 1, _STRING, len(ITEM_KEY)) + ITEM_KEY.encode() + struct.pack("<I", _STRING)
+_PREFIX = key_prefix(ITEM_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +71,9 @@ class OnlineItems:
         with unavailable_on_failure():
             connection = self._connected()
             oldest_ms = at_ms - connection.ttl_ms if connection.ttl_ms else None
-            found = connection.rows.read([item_key(item_id) for item_id in item_ids], tuple(ITEM_VIEW_COLUMNS))
+            found = connection.rows.read(
+                [entity_key(item_id, prefix=_PREFIX) for item_id in item_ids], tuple(ITEM_VIEW_COLUMNS)
+            )
             items = [(id, values) for id, values in zip(item_ids, found, strict=True) if values.get("version")]
             return {item_id: _online_item(values, oldest_ms=oldest_ms) for item_id, values in items}
 
@@ -119,29 +114,15 @@ class _Connection:
 def _connect(settings: Settings) -> _Connection:
     store = open_store(settings)
     ttl: timedelta = store.get_feature_view(ITEM_VIEW).ttl or timedelta(0)
-    return _Connection(store, _open_rows(settings, project=store.project), ttl // timedelta(milliseconds=1))
-
-
-def _open_rows(settings: Settings, *, project: str) -> OnlineRows:
-    address, table = parse_address(settings.online_url), f"{project}_{ITEM_VIEW}"
-    if isinstance(address, RedisAddress):
-        return RedisRows(address, project=project, view=ITEM_VIEW, columns=tuple(ITEM_VIEW_COLUMNS))
-    if isinstance(address, PostgresAddress):
-        return PostgresRows(address, table=table)
-    return SqliteRows(settings.feast_dir / "online.db", table=table)
-
-
-def item_key(item_id: str) -> bytes:
-    """Return the key of an item, as Feast's entity keys of version 3 are written."""
-    raw = item_id.encode()
-    return _KEY_PREFIX + struct.pack("<I", len(raw)) + raw
+    rows = open_rows(settings, project=store.project, view=ITEM_VIEW, columns=ITEM_VIEW_COLUMNS)
+    return _Connection(store, rows, ttl // timedelta(milliseconds=1))
 
 
 def encoded_item(item: StoredItem) -> EncodedState:
     """Return a state as the online stores hold it."""
     row = {**to_row(item.state), "version": item.version}
     values = {name: encode(kind, row[name]) for name, kind in ITEM_VIEW_COLUMNS.items()}
-    return EncodedState(item_key(item.item_id), item.version, item.state.received_ms or 0, values)
+    return EncodedState(entity_key(item.item_id, prefix=_PREFIX), item.version, item.state.received_ms or 0, values)
 
 
 def _online_item(values: Mapping[str, bytes], *, oldest_ms: int | None) -> OnlineItem:

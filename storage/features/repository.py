@@ -81,11 +81,13 @@ def close_store(store: "FeatureStore") -> None:
         online._conn = None
 
 
-def open_rows(settings: Settings, *, project: str) -> OnlineRows:
-    """Return the rows of the view of states in the online store."""
-    address, table = parse_address(settings.online_url), f"{project}_{VIEW}"
+def open_rows(
+    settings: Settings, *, project: str, view: str = VIEW, columns: Iterable[str] = tuple(COLUMNS)
+) -> OnlineRows:
+    """Return the rows of a view in the online store: of people's states, or of another with its columns."""
+    address, table = parse_address(settings.online_url), f"{project}_{view}"
     if isinstance(address, RedisAddress):
-        return RedisRows(address, project=project, view=VIEW, columns=tuple(COLUMNS))
+        return RedisRows(address, project=project, view=view, columns=tuple(columns))
     if isinstance(address, PostgresAddress):
         return PostgresRows(address, table=table)
     return SqliteRows(_online_path(settings), table=table)

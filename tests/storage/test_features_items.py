@@ -10,7 +10,8 @@ from bespoke.errors import Unavailable
 from bespoke.events import ItemId
 from bespoke.items import UNKNOWN, ItemState, from_row, to_row
 from storage.features import apply_feature_repo
-from storage.features.items import ITEM_VIEW, OnlineItem, OnlineItems, item_key
+from storage.features.encoding import entity_key, key_prefix
+from storage.features.items import ITEM_KEY, ITEM_VIEW, OnlineItem, OnlineItems
 from storage.item_states import StoredItem
 from storage.settings import Settings
 from tests.support.servers import fresh_schema, running_redis
@@ -121,7 +122,9 @@ def test_keys_are_those_that_feast_makes(item: str) -> None:
     from feast.protos.feast.types.Value_pb2 import Value
 
     key = EntityKey(join_keys=["item_id"], entity_values=[Value(string_val=item)])
-    assert item_key(item) == serialize_entity_key(key, entity_key_serialization_version=3)
+    assert entity_key(item, prefix=key_prefix(ITEM_KEY)) == serialize_entity_key(
+        key, entity_key_serialization_version=3
+    )
 
 
 def test_a_store_that_was_never_applied_is_unavailable(tmp_path: Path) -> None:
