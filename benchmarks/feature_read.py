@@ -86,7 +86,7 @@ def _push_rate(online: OnlineFeatures, rows: Sequence[StoredProfile]) -> float:
 
 def _read(online: OnlineFeatures, rows: Sequence[StoredProfile], service: str) -> tuple[list[float], list[float]]:
     """Return the seconds of each read, ours and Feast's."""
-    store = online._connected().store
+    store = online._view.opened().store
     asked, chosen = store.get_feature_service(service), random.Random(7)
     own_s, feast_s = [], []
     for number in range(READS + WARM_UP):

@@ -171,6 +171,8 @@ class _Training:
     """What was measured, by kind."""
     catalogs: dict[int, Catalog] = field(default_factory=dict)
     """As of each cut."""
+    abouts: dict[tuple[datetime, datetime], About] = field(default_factory=dict)
+    """By the beginning and end of each window."""
 
     @classmethod
     def begin(
@@ -268,12 +270,19 @@ class _Training:
         self.say(f"{kind}: no earlier version to begin from")
         return None
 
+    def _about(self, window: Window) -> About:
+        """Return what every version of the window holds besides its model: gathered once for all of them."""
+        since_until = window.since, window.until
+        if since_until not in self.abouts:
+            self.say(f"gathering features and items as of {window.until:%Y-%m-%d %H:%M}")
+            self.abouts[since_until] = About.at(window, self.table, self.lake, self._catalog(to_ms(window.until)))
+        return self.abouts[since_until]
+
     def _publish(self, fitted: Fitted, window: Window, verdict: Verdict, *, start: str | None) -> str:
-        self.say(f"{fitted.model.kind}: gathering features and items as of {window.until:%Y-%m-%d %H:%M}")
         windows, kind = self.request.windows, fitted.model.kind
         return publish(
             fitted.model,
-            About.at(window, self.table, self.lake, self._catalog(to_ms(window.until))),
+            self._about(window),
             self.store,
             metrics=self.measured[kind].means if kind in self.measured else {},
             measured=windows.seen(windows.test_from) if kind in self.measured else None,

@@ -6,22 +6,15 @@ same item, each with what it has read, so the stores compare versions themselves
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from threading import Lock
-from typing import TYPE_CHECKING
 
 from bespoke.errors import Unavailable
 from bespoke.events import ItemId
 from bespoke.items import ITEM_COLUMNS, UNKNOWN, ItemState, from_row, to_row
+from storage.features.connecting import OnlineView
 from storage.features.encoding import EncodedState, decoded, encode, entity_key, key_prefix
 from storage.features.failures import unavailable_on_failure
-from storage.features.repository import close_store, open_rows, open_store
-from storage.features.rows import OnlineRows
 from storage.item_states import StoredItem
 from storage.settings import Settings
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 ITEM_VIEW = "item_state"
 ITEM_KEY = "item_id"
@@ -45,9 +38,7 @@ class OnlineItems:
     """The latest pushed state of each item. Connects at the first use; safe to share between threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._connecting = Lock()
-        self._connection: _Connection | None = None
+        self._view = OnlineView(settings, view=ITEM_VIEW, columns=tuple(ITEM_VIEW_COLUMNS))
 
     def push(self, items: Sequence[StoredItem]) -> int:
         """Have readers see these states, each item once, where theirs is older; return how many were.
@@ -56,7 +47,7 @@ class OnlineItems:
             Unavailable: the store cannot be reached; nothing or a part was written, so push the items again.
         """
         with unavailable_on_failure():
-            return self._connected().rows.write_newer([encoded_item(item) for item in items])
+            return self._view.opened().rows.write_newer([encoded_item(item) for item in items])
 
     def read(self, item_ids: Sequence[ItemId], *, at_ms: int) -> dict[ItemId, OnlineItem]:
         """Return the states of ``item_ids`` in one call.
@@ -69,13 +60,12 @@ class OnlineItems:
             Unavailable: the store cannot be reached, or the definitions were never applied.
         """
         with unavailable_on_failure():
-            connection = self._connected()
-            oldest_ms = at_ms - connection.ttl_ms if connection.ttl_ms else None
-            found = connection.rows.read(
+            view = self._view.opened()
+            found = view.rows.read(
                 [entity_key(item_id, prefix=_PREFIX) for item_id in item_ids], tuple(ITEM_VIEW_COLUMNS)
             )
             items = [(id, values) for id, values in zip(item_ids, found, strict=True) if values.get("version")]
-            return {item_id: _online_item(values, oldest_ms=oldest_ms) for item_id, values in items}
+            return {item_id: _online_item(values, oldest_ms=view.oldest_ms(at_ms)) for item_id, values in items}
 
     def ready(self) -> bool:
         """Return whether a read would succeed now."""
@@ -87,35 +77,7 @@ class OnlineItems:
 
     def close(self) -> None:
         """Let go of the store; the next use connects anew."""
-        with self._connecting:
-            if self._connection is not None:
-                self._connection.rows.close()
-                close_store(self._connection.store)
-                self._connection = None
-
-    def _connected(self) -> "_Connection":
-        found = self._connection
-        if found is not None:
-            return found
-        with self._connecting:
-            if self._connection is None:
-                self._connection = _connect(self._settings)
-            return self._connection
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    store: "FeatureStore"
-    rows: OnlineRows
-    ttl_ms: int
-    """Zero: states live for ever."""
-
-
-def _connect(settings: Settings) -> _Connection:
-    store = open_store(settings)
-    ttl: timedelta = store.get_feature_view(ITEM_VIEW).ttl or timedelta(0)
-    rows = open_rows(settings, project=store.project, view=ITEM_VIEW, columns=ITEM_VIEW_COLUMNS)
-    return _Connection(store, rows, ttl // timedelta(milliseconds=1))
+        self._view.close()
 
 
 def encoded_item(item: StoredItem) -> EncodedState:

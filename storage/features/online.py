@@ -7,22 +7,16 @@ here, when it is read.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bespoke.errors import Unavailable
 from bespoke.events import UserId
 from bespoke.profiles import EMPTY, STATE_COLUMNS, Profile, from_row, to_row
-from storage.features.encoding import COLUMNS, EncodedState, decode, decoded, encode, entity_key
+from storage.features.connecting import OnlineView
+from storage.features.encoding import EncodedState, decode, decoded, encode, entity_key
 from storage.features.failures import unavailable_on_failure
-from storage.features.repository import VIEW, close_store, columns_of_view, open_rows, open_store
-from storage.features.rows import OnlineRows
 from storage.profiles import StoredProfile
 from storage.settings import Settings
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 _MARK = UserId("\0mark")
 """Stands in the store for "nothing was lost". No person has such an id: people's ids are printable."""
@@ -58,9 +52,7 @@ class OnlineFeatures:
     """The latest pushed state of each profile. Connects at the first use; safe to share between threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._connecting = Lock()
-        self._connection: _Connection | None = None
+        self._view = OnlineView(settings)
 
     def push(self, rows: Sequence[StoredProfile]) -> None:
         """Make ``rows`` the states that readers see, all of them in one transaction or pipeline.
@@ -71,7 +63,7 @@ class OnlineFeatures:
         with unavailable_on_failure():
             # Where a person comes twice, the last one counts.
             latest = {row.user_id: row for row in rows}
-            self._connected().rows.write([encoded(StateOfPerson.of(row)) for row in latest.values()])
+            self._view.opened().rows.write([encoded(StateOfPerson.of(row)) for row in latest.values()])
 
     def push_newer(self, states: Sequence[StateOfPerson]) -> int:
         """Write those of ``states``, each person once, whose version is above the one online; return how many.
@@ -82,7 +74,7 @@ class OnlineFeatures:
             Unavailable: the store cannot be reached; repeat it with the same states.
         """
         with unavailable_on_failure():
-            return self._connected().rows.write_newer([encoded(state) for state in states])
+            return self._view.opened().rows.write_newer([encoded(state) for state in states])
 
     def read(self, user_ids: Sequence[UserId], *, service: str, at_ms: int) -> dict[UserId, OnlineProfile]:
         """Return the states of ``user_ids`` in one call, with the columns of feature service ``service``.
@@ -96,10 +88,10 @@ class OnlineFeatures:
             Unavailable: the store cannot be reached, or the definitions were never applied.
         """
         with unavailable_on_failure():
-            connection = self._connected()
-            kinds = connection.kinds_of(service)
-            oldest_ms = at_ms - connection.ttl_ms if connection.ttl_ms else None
-            found = connection.rows.read([entity_key(user_id) for user_id in user_ids], tuple(kinds))
+            view = self._view.opened()
+            kinds = view.kinds_of(service)
+            oldest_ms = view.oldest_ms(at_ms)
+            found = view.rows.read([entity_key(user_id) for user_id in user_ids], tuple(kinds))
             # What Feast's stores write of somebody without a state has no version.
             people = [(id, values) for id, values in zip(user_ids, found, strict=True) if values.get("version")]
             return {user_id: _online_profile(values, kinds, oldest_ms=oldest_ms) for user_id, values in people}
@@ -130,47 +122,11 @@ class OnlineFeatures:
 
     def close(self) -> None:
         """Let go of the store; the next use connects anew."""
-        with self._connecting:
-            if self._connection is not None:
-                self._connection.rows.close()
-                close_store(self._connection.store)
-                self._connection = None
+        self._view.close()
 
     def _versions(self, user_ids: Sequence[UserId]) -> list[Mapping[str, bytes]]:
         with unavailable_on_failure():
-            return self._connected().rows.read([entity_key(user_id) for user_id in user_ids], ["version"])
-
-    def _connected(self) -> "_Connection":
-        found = self._connection
-        if found is not None:
-            return found
-        with self._connecting:
-            if self._connection is None:
-                self._connection = _connect(self._settings)
-            return self._connection
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    store: "FeatureStore"
-    rows: OnlineRows
-    ttl_ms: int
-    """Zero: states live for ever."""
-    kinds: dict[str, Mapping[str, str]]
-    """By service: its columns and their kinds."""
-
-    def kinds_of(self, service: str) -> Mapping[str, str]:
-        if service not in self.kinds:
-            named = columns_of_view(self.store.get_feature_service(service, allow_cache=True))
-            self.kinds[service] = {name: COLUMNS[name] for name in named}
-        return self.kinds[service]
-
-
-def _connect(settings: Settings) -> _Connection:
-    store = open_store(settings)
-    ttl: timedelta = store.get_feature_view(VIEW).ttl or timedelta(0)
-    rows = open_rows(settings, project=store.project)
-    return _Connection(store, rows, ttl // timedelta(milliseconds=1), {})
+            return self._view.opened().rows.read([entity_key(user_id) for user_id in user_ids], ["version"])
 
 
 def encoded(state: StateOfPerson) -> EncodedState:

@@ -49,7 +49,7 @@ class OnlineItemsContract:
 
     def test_feasts_public_call_reads_the_same_row(self, online: OnlineItems) -> None:
         online.push([stored("public", version=41)])
-        store = online._connected().store
+        store = online._view.opened().store
         service = store.get_feature_service("items")
         found = store.get_online_features(service, entity_rows=[{"item_id": "public"}]).to_dict()
         assert from_row({name: values[0] for name, values in found.items()}) == TEA
@@ -64,7 +64,7 @@ class OnlineItemsContract:
             **to_row(TEA),
             "received_at": pd.Timestamp(DAY_0, unit="ms", tz="UTC"),
         }
-        online._connected().store.write_to_online_store(ITEM_VIEW, pd.DataFrame([row]))
+        online._view.opened().store.write_to_online_store(ITEM_VIEW, pd.DataFrame([row]))
         assert read(online, "written") == {"written": OnlineItem(TEA, 9)}
 
     def test_an_older_reading_never_replaces_a_newer_one(self, online: OnlineItems) -> None:

@@ -74,7 +74,7 @@ class OnlineFeaturesContract:
     @pytest.mark.parametrize("lines", [0, 3, 500])
     def test_feasts_public_call_reads_the_same_row(self, online: OnlineFeatures, lines: int) -> None:
         online.push([stored("public", busy(lines), version=41, segments=("vip",))])
-        store = online._connected().store
+        store = online._view.opened().store
         service = store.get_feature_service("profile")
         found = store.get_online_features(service, entity_rows=[{"user_id": "public"}]).to_dict()
         assert from_row({name: values[0] for name, values in found.items()}) == busy(lines)
@@ -83,7 +83,7 @@ class OnlineFeaturesContract:
     def test_what_feast_writes_is_read_the_same(self, online: OnlineFeatures) -> None:
         import pandas as pd
 
-        store = online._connected().store
+        store = online._view.opened().store
         row = {"user_id": "written", "version": 9, "segments": ["vip"], **to_row(busy())}
         frame = pd.DataFrame([{**row, "event_timestamp": pd.Timestamp(DAY_0, unit="ms", tz="UTC")}])
         frame["created_timestamp"] = frame["event_timestamp"]
@@ -238,7 +238,7 @@ def test_a_push_that_fails_halfway_leaves_postgres_as_it_was(tmp_path: Path, pos
         online.push([stored("a", busy(1)), stored("b", busy(1))])
         rows = [encoded(StateOfPerson.of(stored(user, busy(5), version=2))) for user in ("b", "a", "a")]
         with pytest.raises(psycopg.Error):  # one statement may not write a row twice
-            online._connected().rows.write(rows)
+            online._view.opened().rows.write(rows)
         assert {one.version for one in read(online, "a", "b").values()} == {1}
         online.close()
 
