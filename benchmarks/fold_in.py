@@ -12,8 +12,9 @@ from benchmarks.harness import Figures, main
 from bespoke.clock import DAY_MS
 from bespoke.events import ItemId
 from bespoke.models.als import Als, AlsConfig
-from bespoke.models.base import History, Vocabulary
+from bespoke.models.base import History
 from bespoke.profiles import Recent
+from bespoke.vocabulary import Vocabulary
 
 ITEMS = 100_000
 LINES = 50

@@ -26,11 +26,20 @@ def main(name: str, run: Callable[[], Figures], *, runs: int = 3, about: str = "
         runs: how often, unless ``--runs`` says otherwise.
         about: what a reader of the results must know: data, sizes, what was left out.
     """
+    repeat(name, run, options=arguments(name, runs=runs).parse_args(), about=about)
+
+
+def arguments(name: str, *, runs: int = 3) -> argparse.ArgumentParser:
+    """Return what every benchmark can be told, for those that can be told more."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--save", action="store_true", help="write the result into benchmarks/results/")
     parser.add_argument("--runs", type=int, default=runs)
-    options = parser.parse_args()
+    return parser
+
+
+def repeat(name: str, run: Callable[[], Figures], *, options: argparse.Namespace, about: str = "") -> None:
+    """Do what :func:`main` does, as parsed ``options`` say."""
     each = []
     for number in range(1, options.runs + 1):
         each.append(run())

@@ -18,10 +18,10 @@ import numpy as np
 from benchmarks.harness import main
 from bespoke.errors import BespokeError
 from bespoke.events import ItemId
-from bespoke.models.base import Vocabulary
 from bespoke.models.bundle import Window, read_bundle
 from bespoke.models.popularity import Popularity
 from bespoke.models.verdict import Verdict
+from bespoke.vocabulary import Vocabulary
 from storage.bundles import BundleStore
 from training.publish import About, publish
 

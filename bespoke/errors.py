@@ -2,6 +2,7 @@
 
 BespokeError
 ├── ConfigError            a file in config/ or a setting is wrong
+│   └── ExpressionError    an expression over items is wrong; in bespoke.expressions, with the place and what is allowed
 ├── InvalidEvent           one event breaks the contract: carries field, value and what is allowed
 ├── BundleError            a model bundle is incomplete, altered or of another format
 ├── TrainingError          a model cannot be trained from what was given

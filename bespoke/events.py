@@ -55,13 +55,15 @@ INTERACTION_OF_NAME: Mapping[str, InteractionType] = {
 }
 
 RECOMMENDATION_SERVED = "Recommendation Served"
+RECOMMENDATION_SHADOWED = "Recommendation Shadowed"
+"""A list that was computed beside the answer and shown to nobody."""
 RECOMMENDATION_VIEWED = "Recommendation Viewed"
 EVENT_FAILED = "Event Failed"
 SEGMENT_ENTERED = "Segment Entered"
 SEGMENT_LEFT = "Segment Left"
-SYSTEM_EVENTS = frozenset({RECOMMENDATION_SERVED, EVENT_FAILED, SEGMENT_ENTERED, SEGMENT_LEFT})
+SYSTEM_EVENTS = frozenset({RECOMMENDATION_SERVED, RECOMMENDATION_SHADOWED, EVENT_FAILED, SEGMENT_ENTERED, SEGMENT_LEFT})
 """What the system says of itself; nobody may send these."""
-SYSTEM_IDS = ("served-", "failed-", "segment-")
+SYSTEM_IDS = ("served-", "shadowed-", "failed-", "segment-")
 """How the messageIds of system events begin."""
 
 

@@ -65,15 +65,20 @@ def _print_result(result: "ImportResult") -> None:
 
 def validate(json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False) -> None:
     """Check every file in config/, also against one another."""
-    from runtime.validate import validate_config
+    from datetime import UTC, datetime
+
+    from runtime.validate import config_notices, validate_config
     from storage.settings import Settings
 
-    problems = validate_config(Settings().config_dir)
+    config_dir = Settings().config_dir
+    problems, notices = validate_config(config_dir), config_notices(config_dir, at=datetime.now(UTC))
     if json:
-        print_json({"problems": problems})
+        print_json({"problems": problems, "notices": notices})
     for problem in () if json else problems:
         typer.secho(problem, fg="red")
+    for notice in () if json else notices:
+        typer.secho(notice, fg="yellow")
     if problems:
         raise typer.Exit(1)
     if not json:
-        typer.echo(f"{Settings().config_dir}: all is well")
+        typer.echo(f"{config_dir}: all is well")

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from cli import data, evaluate, events, features, keys, models, monitor, segments, service, training
+from cli import (
+    data,
+    evaluate,
+    events,
+    experiments,
+    features,
+    keys,
+    models,
+    monitor,
+    recommend,
+    segments,
+    service,
+    training,
+)
 from cli.errors import explained
 
 app = typer.Typer(
@@ -20,9 +33,11 @@ service.add_to(app)
 data.add_to(app)
 training.add_to(app)
 evaluate.add_to(app)
+recommend.add_to(app)
 app.add_typer(models.app, name="models")
 app.add_typer(features.app, name="features")
 app.add_typer(segments.app, name="segments")
+app.add_typer(experiments.app, name="experiments")
 app.add_typer(keys.app, name="keys")
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(events.app, name="events")

@@ -33,6 +33,9 @@ def train(
     promote: Annotated[str | None, typer.Option(help="Point this at the new version, such as champion.")] = None,
     incremental: Annotated[bool, typer.Option("--incremental", help="Begin from each kind's last version.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Let serve also what the gate would not.")] = False,
+    segment: Annotated[
+        str | None, typer.Option(help="Of popularity: count its members only, and point popular-SEGMENT at it.")
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write an HTML report.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds and data give equal models.")] = 0,
     json: Json = False,
@@ -53,7 +56,7 @@ def train(
     kinds = _kinds(models or [], every=every, settings=settings)
     if promote is not None and len(kinds) != 1:
         raise typer.BadParameter("--promote points at one model; train the others in a command of their own")
-    request = TrainRequest(kinds, at, parse_days(window), config, seed, incremental, force)
+    request = TrainRequest(kinds, at, parse_days(window), config, seed, incremental, force, segment)
     done = train_with_report(request, settings, promote=promote, report=report, quiet=json)
     if json:
         print_json(done.as_json())

@@ -1,7 +1,7 @@
 """Bulk import: somebody's files through the same checks as HTTP into the event log, and on to profiles and the lake."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -10,6 +10,7 @@ from typing import IO
 
 import orjson
 
+from bespoke.catalog import Item
 from bespoke.clock import from_ms, to_ms
 from bespoke.errors import InvalidEvent
 from bespoke.parsing import encode_event, parse_event
@@ -18,6 +19,7 @@ from ingestion.files import Files, locate
 from ingestion.ledger import Ledger, entry_of
 from ingestion.mapping import Mapping
 from ingestion.messages import Raw, catalog_items, count_messages, event_messages, trait_messages
+from storage.control import ControlStore
 from storage.eventlog import open_event_log
 from storage.eventlog.base import EventLog, Message
 from storage.lake import Lake
@@ -88,14 +90,23 @@ def import_files(
     raw = _raw_messages(files, mapping, since=since, until=until)
     total = count_messages(files.events, mapping.events) if files.events and mapping.events else 0
     if items:
-        # A catalog names no times: in a replay it describes the items as they always were.
-        Lake(settings.lake_dir).write_items(items, at_ms=0 if mapping.replay else to_ms(datetime.now(UTC)))
+        _describe(items, mapping, settings)
         result.items = len({item.item_id for item in items})
     _take(raw, mapping, settings, result, lambda read, applied: progress(Progress(total, read, applied)))
     result.seconds = time.perf_counter() - started
     if result.accepted or result.items:
         ledger.add(entry, at=datetime.now(UTC), accepted=result.accepted, rejected=result.rejected, items=result.items)
     return result
+
+
+def _describe(items: Sequence[Item], mapping: Mapping, settings: Settings) -> None:
+    """Write the catalog file to the lake; of what was changed live before, the file is the newer word."""
+    # A catalog names no times: in a replay it describes the items as they always were.
+    at = from_ms(0) if mapping.replay else datetime.now(UTC)
+    Lake(settings.lake_dir).write_items(items, at_ms=to_ms(at))
+    if not mapping.replay:
+        with ControlStore(settings.control_url) as control:
+            control.renew_items(items, at=at)
 
 
 def _raw_messages(files: Files, mapping: Mapping, *, since: datetime | None, until: datetime | None) -> Iterator[Raw]:

@@ -85,6 +85,9 @@ class CatalogPart(_Part):
     category: tuple[str, ...] = Field(default=(), description="Columns from the broadest to the narrowest.")
     brand: str | None = None
     price: str | None = None
+    rebuy_after_days: str | None = Field(
+        default=None, description="Column: not recommended again to whoever bought it within so many days."
+    )
 
 
 class TraitsPart(_Part):

@@ -88,27 +88,38 @@ def catalog_items(given: Path, part: CatalogPart) -> list[Item]:
     """Return the items of a file; rows without an id are left out.
 
     Raises:
-        ConfigError: the file or one of its columns is missing, or a price is no number.
+        ConfigError: the file or one of its columns is missing, or a price or a number of days is no number.
     """
+    numeric = [column for column in (part.price, part.rebuy_after_days) if column]
     names = [column for column in (part.item_id, part.name, part.brand, *part.category) if column]
-    table = read_columns(find_file(given, part.file), [*names, *([part.price] if part.price else [])], text=names)
+    table = read_columns(find_file(given, part.file), [*names, *numeric], text=names)
 
     def column(name: str | None) -> Sequence[Any]:
         return as_text(table[name], name).to_pylist() if name else [None] * table.num_rows
 
+    def numbers(name: str | None) -> Sequence[Any]:
+        return as_numbers(table[name], name).to_pylist() if name else column(None)
+
     levels = [column(name) for name in part.category]
-    prices = as_numbers(table[part.price], part.price).to_pylist() if part.price else column(None)
     rows = zip(
         column(part.item_id),
         column(part.name),
         zip(*levels, strict=True) if levels else [()] * table.num_rows,
         column(part.brand),
-        prices,
+        numbers(part.price),
+        numbers(part.rebuy_after_days),
         strict=True,
     )
     return [
-        Item(ItemId(item_id), name, tuple(level for level in category if level), brand, price)
-        for item_id, name, category, brand, price in rows
+        Item(
+            ItemId(item_id),
+            name,
+            tuple(level for level in category if level),
+            brand,
+            price,
+            rebuy_after_days=rebuy_after_days,
+        )
+        for item_id, name, category, brand, price, rebuy_after_days in rows
         if item_id
     ]
 

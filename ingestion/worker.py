@@ -29,6 +29,7 @@ from storage.bundles import BundleStore
 from storage.control import ControlStore
 from storage.eventlog import open_event_log
 from storage.lake import Lake
+from storage.live_catalog import LiveCatalog
 from storage.lock import Held, OwnerLock
 from storage.profiles import ProfileStore
 from storage.quality_counts import QualityCounts
@@ -78,7 +79,7 @@ class Worker:
             counts.start()
             opening.callback(counts.close)
             lake, partitions = Lake(settings.lake_dir), range(self.log.partitions)
-            intake = _intake(settings, lake, counts)
+            intake = _intake(settings, LatestCatalog(lake, LiveCatalog(control)), counts)
             self.segments = SegmentDesk(
                 settings.config_dir,
                 profiles,
@@ -117,11 +118,11 @@ class Worker:
         return all(self.log.end(partition) <= offset for partition, offset in self.processor.offsets.items())
 
 
-def _intake(settings: Settings, lake: Lake, counts: QualityCounts) -> Intake:
+def _intake(settings: Settings, catalog: LatestCatalog, counts: QualityCounts) -> Intake:
     def count(event: Event, what: str) -> None:
         counts.add(at_ms=event.received_ms, source=event.source, type=event.type.value, name=event.name, what=what)
 
-    enrichment = load_enrichment(settings.config_dir, catalog=LatestCatalog(lake))
+    enrichment = load_enrichment(settings.config_dir, catalog=catalog)
     return Intake(enrichment, load_near_duplicates(settings.config_dir), count)
 
 

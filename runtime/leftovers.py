@@ -52,6 +52,7 @@ def require_free_ports(settings: Settings) -> None:
         settings.http_port,
         int(env["RAY_SERVE_HAPROXY_METRICS_PORT"]),
         int(env["RAY_SERVE_HAPROXY_STATS_PORT"]),
+        *([settings.https_port] if settings.https_port is not None else []),
     ):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.models.verdict import Verdict
+from bespoke.recommend.settings import SEGMENT_POINTERS
 from runtime.progress import steps
 from runtime.ray_local import ray_session
 from storage.settings import Settings
@@ -73,13 +74,16 @@ def train_with_report(
     Args:
         request: kinds of recommenders, ``auto`` for the one that suits the data best, and names of config/scores/.
         settings: the installation.
-        promote: a pointer to move, where one recommender is trained.
+        promote: a pointer to move, where one recommender is trained; of a segment's popularity ``popular-SEGMENT``, if
+            nothing is said.
         report: whether to write one.
         quiet: whether to tell no steps.
 
     Raises:
         BespokeError: as :func:`training.train.train_and_publish`.
     """
+    if promote is None and request.segment is not None:
+        promote = f"{SEGMENT_POINTERS}{request.segment}"
     names = {path.stem for path in score_paths(settings.config_dir)}
     scores = tuple(kind for kind in request.kinds if kind in names)
     models = replace(request, kinds=tuple(kind for kind in request.kinds if kind not in names))

@@ -21,7 +21,9 @@ from runtime.progress import steps
 from runtime.ray_local import logical_cpus, quiet_ray
 from runtime.state import clear_state, write_state
 from runtime.validate import start_problems
+from serving.haproxy import https_of
 from serving.ingress import ingress_env, make_ingress_folder
+from serving.metrics import clear, metrics_folder
 from storage.lock import OwnerLock
 from storage.settings import Settings
 
@@ -54,7 +56,7 @@ class Installation:
             raise ConfigError("\n".join(problems))
         with self._stack:
             self._stack.enter_context(OwnerLock(self.settings.home / "up.lock"))
-            make_ingress_folder(self.settings.http_port)
+            make_ingress_folder(self.settings.http_port, https=https_of(self.settings))
             self._stack.enter_context(OwnerLock(ingress_folder(self.settings) / "owner.lock"))
             # Holding both locks: nothing of a run that goes on can be meant.
             if ended := end_leftovers(self.settings):
@@ -115,13 +117,23 @@ class Installation:
         self._processor = start_processor(self.settings)
         self._stack.callback(self._stop_processor)
         self._stack.callback(self._stop_serving)
+        clear(metrics_folder(self.settings))
         deploy(self.settings, replicas=self._replicas)
         self._await_ready()
 
     def watch(self, stopped: threading.Event) -> None:
-        """Say what is wrong, and when it is right again, until ``stopped``."""
+        """Say what is wrong, and when it is right again, until ``stopped``; have the guard look at new versions."""
+        from runtime.experiments import declared_in
+        from runtime.guard import Guard
+        from storage.control import ControlStore
+
         said: str | None = None
+        guard = Guard(
+            self._stack.enter_context(ControlStore(self.settings.control_url)), declared_in(self.settings).guard
+        )
         while not stopped.wait(WATCH_EVERY_S):
+            for rolled_back in guard.look(datetime.now(UTC)):
+                self._say(f"attention: rolled back {rolled_back.subject}: {rolled_back.said}")
             wrong = self._wrong()
             if wrong != said:
                 self._say(f"attention: {wrong}" if wrong else "all is well again")

@@ -1,13 +1,16 @@
 """Checks everything in config/, file by file and against one another, without starting anything."""
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from bespoke.catalog import EMPTY_CATALOG
 from bespoke.errors import BespokeError, ConfigError
-from bespoke.experiments import load_experiments
+from bespoke.experiments import load_declared
 from bespoke.models.registry import MODELS, model_of_kind
+from bespoke.recommend import load_pipelines
+from bespoke.rules import Rule, conflicts, load_rules, notices, unknown_segments
 from ingestion.enrich import load_enrichment, load_near_duplicates
 from ingestion.mapping import load_mapping
 from ingestion.subscribers import load_subscribers
@@ -18,9 +21,13 @@ from training.configs import load_config
 from training.propensity import load_score, score_paths
 from training.search_space import SUFFIX, load_space
 
+RULES = "rules.toml"
+PIPELINES = "pipelines.toml"
 KNOWN = (
     "enrichment.toml",
     "experiments.toml",
+    PIPELINES,
+    RULES,
     "segments.toml",
     "subscribers.toml",
     "tracking.toml",
@@ -41,7 +48,12 @@ def validate_config(config_dir: Path) -> list[str]:
     checks += [partial(load_score, path) for path in score_paths(config_dir)]
     checks += [partial(load_mapping, path) for path in sorted((config_dir / "sources").glob("*.toml"))]
     checks += _shared_checks(config_dir)
-    return [*_problems(checks), *_strays(config_dir)]
+    return [*_problems(checks), *_rule_conflicts(config_dir), *_strays(config_dir)]
+
+
+def config_notices(config_dir: Path, *, at: datetime) -> list[str]:
+    """Return what is no problem but worth a look, such as rules that have ended by ``at``."""
+    return [f"{config_dir / RULES}: {notice}" for notice in notices(_rules_or_none(config_dir), at=at)]
 
 
 def start_problems(config_dir: Path) -> list[str]:
@@ -57,7 +69,15 @@ def start_problems(config_dir: Path) -> list[str]:
 
 
 def _shared_checks(config_dir: Path) -> list[Callable[[], object]]:
-    checks = (_check_experiments, load_plan, _check_enrichment, load_segments, _check_subscribers)
+    checks = (
+        _check_experiments,
+        load_plan,
+        _check_enrichment,
+        load_segments,
+        _check_subscribers,
+        _check_rules,
+        _check_pipelines,
+    )
     return [partial(check, config_dir) for check in checks]
 
 
@@ -85,11 +105,56 @@ def _check_experiments(config_dir: Path) -> None:
     path = config_dir / "experiments.toml"
     if not path.exists():
         return
-    for experiment in load_experiments(read_text(path)).values():
-        for variant in experiment.variants:
-            name, at, _ = variant.model.partition("@")
-            if at and not (config_dir / "models" / f"{name}.toml").is_file():
-                model_of_kind(name)
+    declared = load_declared(read_text(path))
+    names = [variant.model for experiment in declared.experiments.values() for variant in experiment.variants]
+    for model in (*names, *(() if declared.holdout is None else (declared.holdout.model,))):
+        name, at, _ = model.partition("@")
+        if at and not (config_dir / "models" / f"{name}.toml").is_file():
+            model_of_kind(name)
+    audiences = {name: one.audience for name, one in declared.experiments.items() if one.audience is not None}
+    segments = load_segments(config_dir).names if audiences else ()
+    for name, audience in audiences.items():
+        if audience not in segments:
+            known = ", ".join(segments) or "none"
+            raise ConfigError(f"{path}: {name}: no segment {audience!r}; there are: {known}")
+
+
+def _check_pipelines(config_dir: Path) -> None:
+    """Refuse pipelines that cannot be read, and experiments that name others than there are."""
+    path, experiments = config_dir / PIPELINES, config_dir / "experiments.toml"
+    pipelines = load_pipelines(read_text(path) if path.exists() else "")
+    declared = load_declared(read_text(experiments) if experiments.exists() else "")
+    named = {v.pipeline: name for name, one in declared.experiments.items() for v in one.variants}
+    held = {} if declared.holdout is None else {declared.holdout.pipeline: "holdout"}
+    for pipeline, name in sorted((named | held).items()):
+        if pipeline not in pipelines:
+            raise ConfigError(f"{experiments}: {name}: no pipeline {pipeline!r}; there are: {', '.join(pipelines)}")
+
+
+def _check_rules(config_dir: Path) -> None:
+    """Refuse rules that cannot be read, and segments that do not exist."""
+    rules = _rules(config_dir)
+    if any(rule.when.segments | rule.when.not_segments for rule in rules):
+        unknown = unknown_segments(rules, load_segments(config_dir).names)
+        if unknown:
+            raise ConfigError(f"{config_dir / RULES}: {unknown[0]}")
+
+
+def _rule_conflicts(config_dir: Path) -> list[str]:
+    return [f"{config_dir / RULES}: {conflict}" for conflict in conflicts(_rules_or_none(config_dir))]
+
+
+def _rules(config_dir: Path) -> tuple[Rule, ...]:
+    path = config_dir / RULES
+    return load_rules(read_text(path), where=str(path)) if path.exists() else ()
+
+
+def _rules_or_none(config_dir: Path) -> tuple[Rule, ...]:
+    try:
+        return _rules(config_dir)
+    except ConfigError:
+        # Told as a problem of its own.
+        return ()
 
 
 def _check_enrichment(config_dir: Path) -> None:
@@ -112,4 +177,5 @@ def _problems(checks: Iterable[Callable[[], object]]) -> list[str]:
             check()
         except BespokeError as error:
             problems.append(str(error))
-    return problems
+    # A file that several checks read is told once.
+    return list(dict.fromkeys(problems))

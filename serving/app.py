@@ -7,8 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
-from serving.deployments import CollectorReplica, RecommenderReplica
+from serving.deployments import CollectorReplica, IsolatedReplica, RecommenderReplica
 from storage.settings import Settings
+
+ISOLATED = "isolated"
+"""The deployment of variants that have a process of their own."""
 
 
 class Part(StrEnum):
@@ -56,5 +59,28 @@ def build_app(config: AppConfig) -> serve.Application:
         # Serve's access log repeats headers that clients choose.
         logging_config=LoggingConfig(enable_access_log=False),
     )(replica)
+    if config.part is Part.COLLECTOR:
+        collector: serve.Application = deployment.bind(settings, config.replicas)
+        return collector
+    recommender: serve.Application = deployment.bind(settings, config.replicas, _isolated(config, settings))
+    return recommender
+
+
+def _isolated(config: AppConfig, settings: Settings) -> serve.Application:
+    """Return the deployment of variants with a process of their own; it has none until the first of them is asked."""
+    deployment: Any = serve.deployment(
+        name=ISOLATED,
+        ray_actor_options={"num_cpus": config.num_cpus},
+        autoscaling_config={
+            "min_replicas": 0,
+            "initial_replicas": 0,
+            "max_replicas": config.replicas,
+            "upscale_delay_s": 0,
+            "downscale_delay_s": 600,
+        },
+        max_ongoing_requests=32,
+        health_check_period_s=5,
+        health_check_timeout_s=15,
+    )(IsolatedReplica)
     application: serve.Application = deployment.bind(settings)
     return application

@@ -1,6 +1,7 @@
 """Events in: the Segment dialect over HTTP, into the event log. A 2xx means durable."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bespoke.parsing import encode_event, parse_event
 from bespoke.tracking import TrackingPlan
 from serving.collect_quality import BatchQuality
 from serving.errors import RequestError
+from serving.metrics import Metrics
 from serving.schemas import CollectAccepted, CollectError
 from serving.tokens import to_token
 from storage.control_keys import KeyInfo
@@ -68,6 +70,7 @@ class Collector:
         replay: bool = False,
         plan: TrackingPlan | None = None,
         counts: QualityCounts | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Collect into ``log``.
 
@@ -76,11 +79,13 @@ class Collector:
             replay: accept events of any age.
             plan: what events are held against once their form is right.
             counts: where the quality of what comes in is counted, and failed events are kept.
+            metrics: where events are counted for Prometheus.
         """
         self._log = log
         self._replay = replay
         self._plan = plan
         self._counts = counts
+        self._metrics = metrics
 
     def accept(self, body: bytes, *, received_at: datetime, type: EventType | None, source: str = "") -> Receipt:
         """Store the events of one request body; when this returns they are durable.
@@ -112,6 +117,7 @@ class Collector:
             raise
         quality.sent_at = sent_at
         good: list[Message] = []
+        types: list[str] = []
         rejected: list[Rejection] = []
         for index, message in enumerate(messages):
             try:
@@ -119,10 +125,14 @@ class Collector:
                     message, received_at=received_at, type=type, sent_at=sent_at, replay=self._replay, source=source
                 )
                 payload = encode_event(event) if plan is None else quality.planned(plan, event)
+                types.append(event.type)
                 good.append(Message(event.person, event.message_id, event.received_ms, payload))
             except InvalidEvent as reason:
                 rejected.append(Rejection(index, _message_id(message), reason))
                 quality.rejected(message, reason)
+                if self._metrics is not None:
+                    # Without places and what stands below: clients choose those names.
+                    self._metrics.events_rejected(reason.field.partition(".")[0].partition("[")[0])
             else:
                 quality.accepted(event)
         if not good:
@@ -133,6 +143,9 @@ class Collector:
             # The sender sends all of it again; what counts is what comes of that.
             quality.clear()
             raise
+        if self._metrics is not None:
+            for name, count in Counter(types).items():
+                self._metrics.events_accepted(name, count)
         return Receipt(len(good), to_token(positions), tuple(rejected))
 
 

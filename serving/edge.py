@@ -1,28 +1,32 @@
 """The edge: what every request passes before a route sees it, as plain ASGI middleware.
 
-From the outside in: :class:`ErrorGuard`, :class:`InFlightLimit`, :class:`RequestTimeout`, :class:`BodyLimit`.
+From the outside in: :class:`serving.front.Front`, :class:`Access`, :class:`ErrorGuard`, :class:`RequestTimeout`,
+:class:`BodyLimit`.
 """
 
 import asyncio
 import logging
-import traceback
+import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import RETRY_AFTER, RequestError, error_response
+from serving import logs
+from serving.admission import MAX_WAIT_S, Admission
+from serving.errors import INTERNAL, RequestError, error_response, route_of
+from serving.front import FRONT, REQUEST_ID, Front, is_stream
+from serving.json_limits import MAX_VALUES, check_json
+from serving.logs import place_of as place_of
+from serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 DRAIN_BYTES = 16 * 1024 * 1024
 """How much of a body that is too large is still read, so that the sender reads the answer and not a broken pipe."""
-PROBES = ("/healthz", "/readyz")
-"""Paths that are answered under any load."""
-STREAMS = "/api/v1/segments/stream"
-"""How the path of answers ends that go on as long as the client stays: they are counted apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +36,72 @@ class Limits:
     max_body_bytes: int
     """Of the body as sent and, where it is gzip, of what it unpacks to."""
     max_in_flight: int = 100
+    """Whatever was measured; how many can be answered in time is found out by :class:`serving.admission.Admission`."""
+    max_wait_s: float = MAX_WAIT_S
     timeout_s: float = 5.0
     """Until the answer is whole; of a stream, until it begins."""
     max_streams: int = 100
+    max_values: int = MAX_VALUES
+    """Members of all arrays and objects of a JSON body."""
 
 
-def add_edge(app: FastAPI, limits: Limits) -> None:
-    """Put the edge around ``app``."""
+def add_edge(app: FastAPI, limits: Limits, *, metrics: Metrics | None = None) -> None:
+    """Put the edge around ``app``; under Serve a :class:`Front` stands in front of that, and this one rests."""
     # Starlette puts the middleware that is added last outermost.
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, max_values=limits.max_values)
     app.add_middleware(RequestTimeout, timeout_s=limits.timeout_s)
-    app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, max_streams=limits.max_streams)
     app.add_middleware(ErrorGuard)
+    app.add_middleware(Access, metrics=metrics or Metrics("app"))
+    admission = Admission(max_wait_s=limits.max_wait_s, ceiling=limits.max_in_flight)
+    app.add_middleware(Front, admission=admission, max_streams=limits.max_streams)
+
+
+class Access:
+    """Counts every answer and its time by route, and logs one line of it."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, monotonic: Callable[[], float] = time.perf_counter) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._front: Front | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the request, and write down what became of it."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        if scope[FRONT] is not self._front and isinstance(scope[FRONT], Front):
+            self._meet(scope[FRONT])
+        logs.request_id.set(scope[REQUEST_ID])
+        started_s = self._monotonic()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if is_stream(scope):
+                    self._done(scope, status, self._monotonic() - started_s)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            # Without a status the client left before there was an answer.
+            if not (status and is_stream(scope)):
+                self._done(scope, status or 499, self._monotonic() - started_s)
+
+    def _meet(self, front: Front) -> None:
+        self._front = front
+        self._metrics.add_source(lambda: front.report(self._metrics))
+
+    def _done(self, scope: Scope, status: int, seconds: float) -> None:
+        route, method = route_of(scope), scope["method"]
+        self._metrics.requests(route, method, status, seconds)
+        self._metrics.refresh()
+        level = logging.ERROR if status >= 500 else logging.INFO
+        if logger.isEnabledFor(level):
+            known = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 3)}
+            logger.log(level, "request", extra=known)
 
 
 class ErrorGuard:
@@ -66,49 +124,9 @@ class ErrorGuard:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
-            # The route as it is declared: the path may hold a person's id.
-            route = getattr(scope.get("route"), "path", "no route")
-            logger.error("%s %s: %s at %s", scope["method"], route, type(error).__name__, place_of(error))
+            logger.error("%s %s: %s at %s", scope["method"], route_of(scope), type(error).__name__, place_of(error))
             if not started:
-                response = error_response(500, "internal", "the request failed; nothing is known to be wrong with it")
-                await response(scope, receive, send)
-
-
-def place_of(error: BaseException) -> str:
-    """Return where ``error`` was raised, without its message, which may hold ids."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-
-
-class InFlightLimit:
-    """Answers 503 at once where more requests are under way than the process can finish in time.
-
-    Streams have a limit of their own: they last, and would leave no room for requests.
-    """
-
-    def __init__(self, app: ASGIApp, *, max_in_flight: int, max_streams: int) -> None:
-        self._app = app
-        self._max = {False: max_in_flight, True: max_streams}
-        self._in_flight = {False: 0, True: 0}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the request, or refuse it."""
-        if scope["type"] != "http" or scope["path"].endswith(PROBES):
-            return await self._app(scope, receive, send)
-        stream = is_stream(scope)
-        if self._in_flight[stream] >= self._max[stream]:
-            message = f"too many {'streams' if stream else 'requests'} at once; try again"
-            return await error_response(503, "overloaded", message, headers=RETRY_AFTER)(scope, receive, send)
-        self._in_flight[stream] += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._in_flight[stream] -= 1
-
-
-def is_stream(scope: Scope) -> bool:
-    """Return whether the answer of a request goes on as long as the client stays."""
-    return bool(scope["path"].endswith(STREAMS))
+                await error_response(500, "internal", INTERNAL)(scope, receive, send)
 
 
 class RequestTimeout:
@@ -145,11 +163,15 @@ class RequestTimeout:
 
 
 class BodyLimit:
-    """Reads the body up to a limit and unpacks gzip up to the same limit, so that routes see plain bytes."""
+    """Reads the body up to a limit and unpacks gzip up to the same limit, so that routes see plain bytes.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    Every body here is JSON, whatever its Content-Type says, and its depth is looked at before it is parsed.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_values: int = MAX_VALUES) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_values = max_values
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body and run the request with it, or refuse it."""
@@ -162,9 +184,10 @@ class BodyLimit:
             encoding = Headers(scope=scope).get("content-encoding", "identity").lower()
             if encoding == "gzip":
                 body = gunzip(body, max_bytes=self._max_bytes)
-                scope = _plain(scope, len(body))
+                _say_plain(scope, len(body))
             elif encoding != "identity":
                 raise RequestError(415, "unsupported_encoding", "Content-Encoding may be gzip, or absent")
+            check_json(body, max_values=self._max_values)
         except RequestError as error:
             return await error_response(error.status, error.code, str(error))(scope, receive, send)
         await self._app(scope, _once(body, receive), send)
@@ -210,12 +233,11 @@ def _too_large(max_bytes: int) -> RequestError:
     return RequestError(413, "too_large", f"the body is larger than {max_bytes} bytes; send several smaller ones")
 
 
-def _plain(scope: Scope, size: int) -> Scope:
-    plain = {**scope, "headers": list(scope["headers"])}
-    headers = MutableHeaders(scope=plain)
+def _say_plain(scope: Scope, size: int) -> None:
+    # In the scope itself: a copy of it would not tell the layers outside which route was found.
+    headers = MutableHeaders(scope=scope)
     del headers["content-encoding"]
     headers["content-length"] = str(size)
-    return plain
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

@@ -8,12 +8,15 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from bespoke.errors import BespokeError, Forbidden, Unauthorized, Unavailable
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
+INTERNAL = "the request failed; nothing is known to be wrong with it"
+NO_ROUTE = "none"
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="bespoke", charset="UTF-8"'}
 
 
@@ -24,12 +27,23 @@ class RequestError(BespokeError):
         status: the HTTP status.
         code: a stable word for programs; the message is for people.
         details: further members of the body.
+        headers: of the answer, such as Retry-After.
     """
 
-    def __init__(self, status: int, code: str, message: str, *, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.status = status
         self.code = code
         self.details = details or {}
+        # Who cannot be served now is told when to come again, whoever raises this.
+        self.headers = headers or (RETRY_AFTER if status in (429, 503) else {})
         super().__init__(message)
 
 
@@ -42,8 +56,13 @@ def error_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return an error in the one form that every route uses; the Segment clients read ``code`` and ``message``."""
-    body = orjson.dumps({"success": False, "code": code, "message": message, **(details or {})})
+    body = error_bytes(code, message, **(details or {}))
     return Response(body, status_code=status, media_type="application/json", headers=dict(headers or {}))
+
+
+def error_bytes(code: str, message: str, **details: Any) -> bytes:
+    """Return the body of an error."""
+    return orjson.dumps({"success": False, "code": code, "message": message, **details})
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -56,17 +75,22 @@ def add_error_handlers(app: FastAPI) -> None:
 async def _on_bespoke_error(request: Request, error: Exception) -> Response:
     match error:
         case RequestError():
-            return error_response(error.status, error.code, str(error), details=error.details)
+            return error_response(error.status, error.code, str(error), details=error.details, headers=error.headers)
         case Forbidden():
             return error_response(403, "forbidden", str(error))
         case Unauthorized():
             return error_response(401, "unauthorized", str(error), headers=CHALLENGE)
         case Unavailable():
-            logger.warning("%s: a store is unavailable: %s", request.url.path, type(error.__cause__).__name__)
+            logger.warning("%s: a store is unavailable: %s", route_of(request.scope), type(error.__cause__).__name__)
             message = "a store cannot be reached now; send the same request again"
             return error_response(503, "unavailable", message, headers=RETRY_AFTER)
-    logger.error("%s: %s", request.url.path, type(error).__name__)
-    return error_response(500, "internal", "the request failed; nothing is known to be wrong with it")
+    logger.error("%s: %s", route_of(request.scope), type(error).__name__)
+    return error_response(500, "internal", INTERNAL)
+
+
+def route_of(scope: Scope) -> str:
+    """Return the route of a request as it is declared: its path may hold a person's id."""
+    return getattr(scope.get("route"), "path", NO_ROUTE)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -1,12 +1,14 @@
-"""Probes: whether the process lives, and whether it can answer and what it lacks."""
+"""Probes: whether the process lives, whether it can answer and what it lacks; and what Prometheus counts."""
 
 import asyncio
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
+from serving.metrics import CONTENT_TYPE, Metrics
 from serving.schemas import Readiness
 
 FRESH_S = 1.0
@@ -27,11 +29,35 @@ def health_routes(readiness: Callable[[], Readiness], *, monotonic: Callable[[],
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/readyz", summary="Whether the process can answer, and what it lacks", responses={503: {}})
+    @router.get(
+        "/readyz", summary="Whether the process can answer, and what it lacks", responses={503: {"model": Readiness}}
+    )
     async def readyz(response: Response) -> Readiness:
         state = await looked.state()
         response.status_code = 200 if state.ready else 503
         return state
+
+    return router
+
+
+def metrics_routes(metrics: Metrics, *, check_key: Callable[..., Any]) -> APIRouter:
+    """Return the route ``/metrics``, which answers for every process of this machine.
+
+    Args:
+        metrics: of this process.
+        check_key: lets only good keys pass.
+    """
+    router = APIRouter(tags=["health"], dependencies=[Depends(check_key)])
+
+    @router.get(
+        "/metrics",
+        summary="What Prometheus counts of the processes of this machine",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def scrape() -> Response:
+        # In a thread: it reads a file per process.
+        return Response(await asyncio.to_thread(metrics.scrape), media_type=CONTENT_TYPE)
 
     return router
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bespoke.errors import Unavailable
+from serving.haproxy import STARTER, Https, https_of, write_starter
+from storage.settings import Settings
 
 DEFAULT_HTTP_PORT = 8000
 
@@ -22,6 +24,11 @@ INGRESS_ENV: Mapping[str, str] = {
     # How long a stopping replica stays reachable, and a replaced HAProxy process lives.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+    # How long a check may take once one has failed. Serve's 250 ms take a full process for a dead one; a dead one is
+    # found by its refused connections anyway.
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "1s",
+    # Stands in front of Serve's own code in every process: see serving.front.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.front:middlewares",
     # Serve's defaults are an hour and no limit. A request ends long before, by the edge's own timeout.
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
     "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "60",
@@ -33,13 +40,13 @@ def ingress_env(http_port: int = DEFAULT_HTTP_PORT) -> dict[str, str]:
     """Return the environment of an ingress at ``http_port``, whose side ports and files are its own.
 
     It has to be set before ``ray.serve`` is imported and before Ray starts. Two installations on one machine run beside
-    each other if their ports differ. HAProxy's metrics and statistics listen on every address of the machine and Serve
-    has no setting for that: keep those ports behind a firewall.
+    each other if their ports differ.
     """
     shift = http_port - DEFAULT_HTTP_PORT
     folder = _folder(http_port)
     return {
         **INGRESS_ENV,
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(folder / STARTER),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_shifted(9101, shift)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_shifted(8404, shift)),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_shifted(8500, shift)),
@@ -51,13 +58,18 @@ def ingress_env(http_port: int = DEFAULT_HTTP_PORT) -> dict[str, str]:
     }
 
 
-def make_ingress_folder(http_port: int = DEFAULT_HTTP_PORT) -> Path:
+def make_ingress_folder(http_port: int = DEFAULT_HTTP_PORT, *, https: Https | None = None) -> Path:
     """Make the folder of an ingress, open to this user only; return it. To be called before Ray starts.
 
     HAProxy obeys whoever can write to the admin socket in there.
 
+    Args:
+        http_port: where the ingress listens without TLS.
+        https: where it listens with TLS too.
+
     Raises:
         Unavailable: the folder cannot be made, or is somebody else's.
+        ConfigError: the certificate cannot be read.
     """
     folder = _folder(http_port)
     try:
@@ -69,6 +81,7 @@ def make_ingress_folder(http_port: int = DEFAULT_HTTP_PORT) -> Path:
                 f"{folder} is not a folder of this user; remove it, or set TMPDIR to a folder of your own"
             )
         folder.chmod(0o700)
+        write_starter(folder, http_port=http_port, https=https)
     except OSError as error:
         raise Unavailable(f"{folder}: {error.strerror}; remove it, or set TMPDIR to a folder of your own") from error
     return folder
@@ -90,9 +103,12 @@ def _shifted(port: int, shift: int) -> int:
 
 
 def main() -> None:
-    """Make the folder and print the environment as shell commands: ``eval "$(python -m serving.ingress)"``."""
+    """Make the folder and print the environment as shell commands: ``eval "$(python -m serving.ingress)"``.
+
+    The port is the one argument; where TLS is to be spoken, the settings of the installation say.
+    """
     http_port = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_HTTP_PORT
-    make_ingress_folder(http_port)
+    make_ingress_folder(http_port, https=https_of(Settings()))
     for name, value in ingress_env(http_port).items():
         print(f"export {name}={shlex.quote(value)}")
 

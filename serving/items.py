@@ -1,4 +1,4 @@
-"""What everybody does with an item, over HTTP: its features as of now, as the online store has them."""
+"""An item over HTTP: how the catalog describes it, and its features as of now, as the online store has them."""
 
 import asyncio
 import logging
@@ -12,10 +12,11 @@ from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from bespoke.catalog import Item
 from bespoke.clock import from_ms, to_ms
 from bespoke.events import ItemId
 from bespoke.items import ITEM_FEATURES, ItemState
-from bespoke.recommend import FEATURES_STALE
+from bespoke.recommend import FEATURES_STALE, FEATURES_UNAVAILABLE
 from serving.edge import place_of
 from serving.errors import RequestError
 from serving.people import READ_TIMEOUT_S
@@ -41,12 +42,28 @@ class ItemReader(Protocol):
         """Return the states of ``item_ids`` as they may be used at ``at_ms``; items without one are absent."""
 
 
-class ItemResponse(BaseModel):
-    """What everybody together does with an item, as of the request."""
-
+class _Form(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
+
+class ItemDescription(_Form):
+    """How the catalog describes an item."""
+
+    name: str | None
+    category: tuple[str, ...] = Field(description="From the broadest to the narrowest.")
+    brand: str | None
+    price: float | None
+    available: bool = Field(description="Whether it may be recommended.")
+    rebuy_after_days: float | None = Field(description="Not recommended again within so many days of buying it.")
+
+
+class ItemResponse(_Form):
+    """What is known of an item, and what everybody together does with it, as of the request."""
+
     item_id: str = Field(description="The item that was asked for.")
+    catalog: ItemDescription | None = Field(
+        default=None, description="What recommendations know of it; null where no catalog and no model names it."
+    )
     as_of: datetime | None = Field(description="When the newest event that is in here was received; null if stale.")
     features: dict[str, float | None] = Field(
         description="By name, in the declared order; null where there is nothing to derive a value from."
@@ -55,23 +72,40 @@ class ItemResponse(BaseModel):
     degraded: str | None = Field(description="Why this is less than it could be; null where it is not.")
 
 
-class Items:
-    """Answers what everybody does with one item."""
+def _nowhere(item_id: ItemId) -> Item | None:
+    return None
 
-    def __init__(self, items: ItemReader, *, threads: ThreadPoolExecutor) -> None:
-        self._items, self._threads = items, threads
+
+class Items:
+    """Answers what is known of one item."""
+
+    def __init__(
+        self,
+        items: ItemReader,
+        *,
+        threads: ThreadPoolExecutor,
+        describe: Callable[[ItemId], Item | None] = _nowhere,
+    ) -> None:
+        """Answer from ``items``, the features, and ``describe``, the catalog that recommendations are made from."""
+        self._items, self._threads, self._describe = items, threads, describe
 
     async def answer(self, item_id: ItemId, *, at: datetime) -> ItemResponse:
-        """Return the features of ``item_id`` as seen at ``at``.
+        """Return what is known of ``item_id`` as seen at ``at``.
 
         Raises:
-            RequestError: nobody ever did anything with the item, or features cannot be read.
+            RequestError: the catalog does not name the item, and nobody ever did anything with it or features cannot be
+                read.
         """
-        at_ms = to_ms(at)
-        found = (await self._read(item_id, at_ms=at_ms)).get(item_id)
-        if found is None:
+        at_ms, item = to_ms(at), self._describe(item_id)
+        try:
+            found = (await self._read(item_id, at_ms=at_ms)).get(item_id)
+        except RequestError:
+            if item is None:
+                raise
+            return _response(item_id, None, item, at_ms=at_ms, degraded=FEATURES_UNAVAILABLE)
+        if found is None and item is None:
             raise RequestError(404, "unknown_item", "nobody has done anything with this item yet")
-        return _response(item_id, found, at_ms=at_ms)
+        return _response(item_id, found, item, at_ms=at_ms)
 
     async def _read(self, item_id: ItemId, *, at_ms: int) -> Mapping[ItemId, StateOfItem]:
         loop = asyncio.get_running_loop()
@@ -95,7 +129,7 @@ def item_routes(items: Items, *, check_key: Callable[..., Any], time: Callable[.
     )
 
     # Ids may hold slashes, which arrive decoded.
-    @router.get("/items/{id:path}", summary="What everybody does with an item", response_model=ItemResponse)
+    @router.get("/items/{id:path}", summary="What is known of an item", response_model=ItemResponse)
     async def item(
         id: Annotated[Id, Path(description="An item id; percent-encoded.")],
         at: Annotated[datetime, Depends(time)],
@@ -106,14 +140,30 @@ def item_routes(items: Items, *, check_key: Callable[..., Any], time: Callable[.
     return router
 
 
-def _response(item_id: ItemId, found: StateOfItem, *, at_ms: int) -> ItemResponse:
-    state = found.state
+def _response(
+    item_id: ItemId, found: StateOfItem | None, item: Item | None, *, at_ms: int, degraded: str | None = None
+) -> ItemResponse:
+    state = None if found is None else found.state
+    stale = found is not None and found.stale
+    known = None if stale else state
     return ItemResponse(
         item_id=item_id,
-        as_of=None if state.received_ms is None else from_ms(state.received_ms),
-        features={one.name: None if found.stale else _known(one.of(state, at_ms)) for one in ITEM_FEATURES},
-        stale=found.stale,
-        degraded=FEATURES_STALE if found.stale else None,
+        catalog=None if item is None else _description(item),
+        as_of=None if state is None or state.received_ms is None else from_ms(state.received_ms),
+        features={one.name: None if known is None else _known(one.of(known, at_ms)) for one in ITEM_FEATURES},
+        stale=stale,
+        degraded=FEATURES_STALE if stale else degraded,
+    )
+
+
+def _description(item: Item) -> ItemDescription:
+    return ItemDescription(
+        name=item.name,
+        category=item.category,
+        brand=item.brand,
+        price=item.price,
+        available=item.available,
+        rebuy_after_days=item.rebuy_after_days,
     )
 
 

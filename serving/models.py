@@ -26,7 +26,7 @@ def model_routes(
         current = snapshot()
         return ModelsResponse(
             models=tuple(map(_info, current.models.values())),
-            experiments=tuple(sorted(current.experiments)),
+            experiments=tuple(sorted(current.traffic.by_name)),
             lacks=lacks(),
         )
 

@@ -31,6 +31,12 @@ class OnlineState(Protocol):
     @property
     def stale(self) -> bool: ...
 
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def segments(self) -> tuple[str, ...]: ...
+
 
 class FeatureReader(Protocol):
     """Where profiles are read: :class:`storage.features.OnlineFeatures`."""
@@ -53,6 +59,9 @@ class PersonState:
     """Why the profile may lack what it should hold."""
     stale: bool = False
     """Whether what is known is too old to be used; the profile is empty then."""
+    version: int | None = None
+    """Of the profile; None where nothing was read, or nothing is known."""
+    segments: tuple[str, ...] = ()
 
 
 class PeopleReader:
@@ -92,7 +101,7 @@ class PeopleReader:
         if state is None:
             return PersonState(reflects=reflects)
         degraded = FEATURES_STALE if state.stale else None
-        return PersonState(state.profile, reflects, degraded=degraded, stale=state.stale)
+        return PersonState(state.profile, reflects, degraded, state.stale, state.version, state.segments)
 
     def _own(self, user_id: UserId, after: Mapping[int, int]) -> Mapping[int, int]:
         """Return the part of the token that concerns the person: one partition where the token names it."""

@@ -1,7 +1,7 @@
 """The JSON forms of the HTTP interface."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -9,10 +9,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StrictBool,
-    StrictInt,
     StringConstraints,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -20,7 +17,9 @@ from bespoke.events import ANONYMOUS
 from bespoke.parsing import MAX_ID_CHARS
 
 
-class _Form(BaseModel):
+class Form(BaseModel):
+    """A JSON object in camel case; unknown names are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
@@ -50,63 +49,7 @@ RawId = Annotated[
 """A user id, or ``anonymous:`` and an anonymous id."""
 
 
-ContextKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-ContextText = Annotated[str, StringConstraints(strict=True, max_length=200)]
-ContextNumber = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-ContextValue = StrictBool | StrictInt | ContextNumber | ContextText
-
-
-class RecommendationRequest(_Form):
-    """Who asks for what."""
-
-    user_id: Id | None = Field(default=None, description="The person, where known by an id of your own.")
-    anonymous_id: Id | None = Field(default=None, description="The person, where known by a device or session only.")
-    item_id: Id | None = Field(default=None, description="The item that the list stands beside; it is left out.")
-    num_results: int = Field(default=10, ge=1, le=100, description="How many items at most.")
-    context: dict[ContextKey, ContextValue] = Field(
-        default_factory=dict,
-        max_length=20,
-        description="What else is known of the moment, such as `device`. It is kept with the `Recommendation Served` "
-        "event for later models and reports; it does not change the list.",
-    )
-    surface: str | None = Field(default=None, max_length=100, description="Where the list is shown, such as `home`.")
-    exclude: tuple[Id, ...] = Field(default=(), max_length=1_000, description="Items that must not come back.")
-    after: str | None = Field(
-        default=None, max_length=2_000, description="Token of a /collect answer whose events the list has to reflect."
-    )
-
-    @model_validator(mode="after")
-    def _names_a_person(self) -> Self:
-        if self.user_id is None and self.anonymous_id is None:
-            raise ValueError("userId or anonymousId is required")
-        if self.user_id is not None and self.user_id.startswith(ANONYMOUS):
-            raise ValueError(f"userId may not start with {ANONYMOUS!r}")
-        return self
-
-
-class RecommendedItem(_Form):
-    """One item of a list."""
-
-    item_id: str
-    score: float = Field(description="Comparable within one list only.")
-    source: str = Field(description="What put the item there.")
-    reasons: tuple[str, ...] = Field(description="Why, in words for people.")
-    name: str | None = None
-
-
-class RecommendationResponse(_Form):
-    """The list, and how it came about."""
-
-    recommendation_id: str = Field(description="Send it as `recommendation_id` with events that follow from the list.")
-    items: tuple[RecommendedItem, ...]
-    experiment: str | None = Field(description="The experiment that the person takes part in.")
-    variant: str | None
-    model_version: str | None = Field(description="`name@version` of the model that answered.")
-    degraded: str | None = Field(description="Why the list is less personal than it could be; null where it is not.")
-    reflects: bool | None = Field(description="Whether the list reflects the events of `after`; null without it.")
-
-
-class RejectedEvent(_Form):
+class RejectedEvent(Form):
     """One event that was refused, and why."""
 
     index: int = Field(description="Its place in the batch, from 0.")
@@ -116,7 +59,7 @@ class RejectedEvent(_Form):
     allowed: str
 
 
-class CollectAccepted(_Form):
+class CollectAccepted(Form):
     """The valid events of the request are stored."""
 
     success: bool = True
@@ -125,8 +68,10 @@ class CollectAccepted(_Form):
     rejected: tuple[RejectedEvent, ...] = ()
 
 
-class ErrorBody(_Form):
-    """Nothing was done."""
+class ErrorBody(Form):
+    """Nothing was done. Further members say more, by code."""
+
+    model_config = ConfigDict(extra="allow")
 
     success: bool = False
     code: str = Field(description="A stable word for programs.")
@@ -139,7 +84,7 @@ class CollectError(ErrorBody):
     rejected: tuple[RejectedEvent, ...] = ()
 
 
-class ModelInfo(_Form):
+class ModelInfo(Form):
     """One pointer: what it should serve and what it serves."""
 
     pointer: str
@@ -149,7 +94,7 @@ class ModelInfo(_Form):
     error: str | None = Field(default=None, description="Why the wanted version is not active.")
 
 
-class ModelsResponse(_Form):
+class ModelsResponse(Form):
     """Every pointer that this process follows."""
 
     models: tuple[ModelInfo, ...]
@@ -157,7 +102,7 @@ class ModelsResponse(_Form):
     lacks: tuple[str, ...] = Field(default=(), description="What is missing: models, experiments that wait.")
 
 
-class ProfileResponse(_Form):
+class ProfileResponse(Form):
     """What is known of a person, as of the request."""
 
     user_id: str = Field(description="The raw id that was asked for.")
@@ -173,7 +118,7 @@ class ProfileResponse(_Form):
     degraded: str | None = Field(description="Why this is less than it could be; null where it is not.")
 
 
-class SegmentInfo(_Form):
+class SegmentInfo(Form):
     """One segment, in short."""
 
     name: str
@@ -182,21 +127,21 @@ class SegmentInfo(_Form):
     size_at: datetime | None = Field(description="The beginning of the ten minutes of that count.")
 
 
-class SegmentsResponse(_Form):
+class SegmentsResponse(Form):
     """Every segment that is defined."""
 
     segments: tuple[SegmentInfo, ...]
     problem: str | None = Field(description="Why the file cannot be used; the definitions before it stay in force.")
 
 
-class SegmentSize(_Form):
+class SegmentSize(Form):
     """How many people were in a segment."""
 
     at: datetime = Field(description="The beginning of ten minutes.")
     members: int
 
 
-class SegmentReads(_Form):
+class SegmentReads(Form):
     """What a segment's conditions look at, by the segments that it refers to as well."""
 
     features: tuple[str, ...]
@@ -213,8 +158,17 @@ class SegmentResponse(SegmentInfo):
     reads: SegmentReads
 
 
-class Readiness(_Form):
+class ServedVersion(Form):
+    """One pointer: which version it should serve and which it serves."""
+
+    pointer: str
+    wanted: str | None
+    active: str | None
+
+
+class Readiness(Form):
     """Whether the process can answer, and what it lacks."""
 
     ready: bool
+    models: tuple[ServedVersion, ...] = ()
     lacks: tuple[str, ...] = Field(default=(), description="What is missing or degraded, in words.")

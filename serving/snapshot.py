@@ -1,45 +1,71 @@
-"""The snapshot: what one process serves from, whole and unchanging: model versions side by side and the experiment."""
+"""The snapshot: what one process serves from, whole and unchanging: model versions side by side, split traffic."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from bespoke.clock import to_ms
-from bespoke.errors import BespokeError, BundleError
-from bespoke.events import InteractionType, UserId
-from bespoke.experiments import Experiment, assign
+from bespoke.errors import BespokeError
+from bespoke.experiments import CHAMPION, ExperimentState, Holdout, Placement, Traffic, Variant
 from bespoke.models.bundle import Bundle
-from bespoke.profiles import Recent
-from bespoke.recommend import Request, Sources, recommend
+from bespoke.recommend import Engine
+from bespoke.recommend.settings import SEGMENT_POINTERS
+from serving.golden import checked
+from serving.kit import NO_CHANGES, POPULAR, TRENDING, Kit, reference
+from serving.pipelines import Recipes
+from storage.live_catalog import Overlay
 
 logger = logging.getLogger(__name__)
 
-CHAMPION = "champion"
-"""The pointer that answers where no experiment says otherwise, and where its variant's model is missing."""
-POPULAR = "popular"
-"""The pointer to a model of what is popular now, the fallback of all others. It may be absent."""
 VARIANT_MODEL_MISSING = "variant_model_missing"
-GOLDEN_ITEMS = 5
-NOTHING = Sources()
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the control store says should be served."""
+    """What should be served: by the control store, the files that say how lists are made, and the live catalog."""
 
     pointers: Mapping[str, str] = field(default_factory=dict)
     """Pointer -> ``name@version``."""
-    experiments: Mapping[str, Experiment] = field(default_factory=dict)
+    experiments: Mapping[str, ExperimentState] = field(default_factory=dict)
+    holdout: Holdout | None = None
+    recipes: Recipes = field(default_factory=Recipes)
+    overlay: Overlay = NO_CHANGES
+    isolated: bool = False
+    """Whether this is the process of the variants that ask for one of their own."""
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants of the experiments that run."""
+        running = [state.definition for state in self.experiments.values() if state.running]
+        return tuple(variant for definition in running for variant in definition.variants)
 
     @property
     def versions(self) -> dict[str, str | None]:
-        """Everything to load: a pointer or a fixed version, and the ``name@version`` behind it."""
-        named = {variant.model for experiment in self.experiments.values() for variant in experiment.variants}
-        return {
-            name: name if "@" in name else self.pointers.get(name)
-            for name in sorted({CHAMPION, *self.pointers, *named})
-        }
+        """Everything to load: a pointer or a fixed version, and the ``name@version`` behind it.
+
+        What only variants with a process of their own name is loaded there and nowhere else.
+        """
+        apart = {variant.model for variant in self.variants if variant.isolation == "process"}
+        shared = {variant.model for variant in self.variants if variant.isolation != "process"}
+        shared |= {CHAMPION, *self._sources, *(() if self.holdout is None else (self.holdout.model,))}
+        others = self.pointers.keys() - apart - self._of_segments
+        names = apart | self._sources if self.isolated else shared | others
+        return {name: name if "@" in name else self.pointers.get(name) for name in sorted(names | {CHAMPION})}
+
+    @property
+    def _sources(self) -> set[str]:
+        """The pointers that pipelines draw candidates from besides."""
+        pipelines = self.recipes.pipelines.values()
+        named = {pointer for one in pipelines for pointer in one.pointers}
+        return {POPULAR, TRENDING} | named | (self._of_segments if any(one.by_segment for one in pipelines) else set())
+
+    @property
+    def _of_segments(self) -> set[str]:
+        """The pointers to what the members of segments take: loaded only where a pipeline asks for that."""
+        return {name for name in self.pointers if name.startswith(SEGMENT_POINTERS)}
+
+    def reference(self, model: str) -> str | None:
+        """Return the ``name@version`` that a variant's model stands for."""
+        return model if "@" in model else self.pointers.get(model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +76,6 @@ class ServedModel:
     """A pointer, or a fixed ``name@version``."""
     wanted: str | None
     bundle: Bundle | None = None
-    sources: Sources = NOTHING
-    """What its recommendations come from, made once."""
     error: str | None = None
     """Why the bundle is not the wanted one."""
 
@@ -71,52 +95,45 @@ ABSENT = ServedModel(CHAMPION, None)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which model answers one person, and why."""
+    """What answers one request, and why."""
 
+    engine: Engine
     model: ServedModel
-    experiment: str | None = None
-    variant: str | None = None
+    placement: Placement
+    version: str | None
+    """The ``name@version`` that answers."""
+    wanted: str | None
+    """The one that should."""
     degraded: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """What one process serves from."""
 
     models: Mapping[str, ServedModel] = field(default_factory=dict)
-    experiments: Mapping[str, Experiment] = field(default_factory=dict)
+    kit: Kit = field(default_factory=Kit)
+    traffic: Traffic = field(default_factory=Traffic)
+    wanted: Wanted = field(default_factory=Wanted)
+    context: str | None = None
+    """The fingerprint under which the control store keeps what decisions follow from; None: it could not."""
 
     @property
-    def experiment(self) -> Experiment | None:
-        """The experiment that splits the traffic: the first by name, since one list comes from one model."""
-        started = self.experiments.keys() - self.waiting.keys()
-        return self.experiments[min(started)] if started else None
+    def service(self) -> str | None:
+        """The feature service that requests read: all recommenders read the same columns of people."""
+        services = {model.bundle.manifest.feature_service for model in self.models.values() if model.bundle is not None}
+        return min((service for service in services if service is not None), default=None)
 
-    @property
-    def waiting(self) -> dict[str, tuple[str, ...]]:
-        """The experiments that are not started, with the pointers of their variants that name nothing yet.
-
-        Such a variant has nothing to show, so nobody is in it; a version that cannot be loaded is another matter.
-        """
-        unset = {name for name, model in self.models.items() if model.wanted is None}
-        missing = {
-            name: tuple(variant.model for variant in experiment.variants if variant.model in unset)
-            for name, experiment in self.experiments.items()
-        }
-        return {name: pointers for name, pointers in missing.items() if pointers}
-
-    def choose(self, person: UserId) -> Choice:
-        """Return the model that answers ``person``."""
-        champion = self.models.get(CHAMPION, ABSENT)
-        experiment = self.experiment
-        if experiment is None:
-            return Choice(champion)
-        variant = assign(experiment, person)
-        served = self.models.get(variant.model)
+    def choose(self, placement: Placement) -> Choice:
+        """Return what answers a request that was placed so."""
+        served, champion = self.models.get(placement.model), self.models.get(CHAMPION, ABSENT)
+        wanted = self.wanted.reference(placement.model)
         if served is not None and served.bundle is not None:
-            return Choice(served, experiment.name, variant.name)
+            return Choice(self.kit.engine(served.name, placement.pipeline), served, placement, served.active, wanted)
         # The person stays in the variant, so that the exposure says what the variant really gave.
-        return Choice(champion, experiment.name, variant.name, VARIANT_MODEL_MISSING)
+        degraded = None if placement.model == CHAMPION else VARIANT_MODEL_MISSING
+        engine = self.kit.engine(CHAMPION, placement.pipeline)
+        return Choice(engine, champion, placement, champion.active, wanted, degraded)
 
     @property
     def active(self) -> dict[str, str | None]:
@@ -127,18 +144,13 @@ class Snapshot:
     def lacks(self) -> tuple[str, ...]:
         """What is missing of what should be served, in stable words that may be shown to anybody."""
         missing = [f"model {model.name}: not loadable" for model in self.models.values() if model.failed]
-        if self.models and self.models[CHAMPION].wanted is None:
+        if CHAMPION in self.models and self.models[CHAMPION].wanted is None:
             missing.append(f"model {CHAMPION}: nothing was promoted to it")
         waits = [
             f"experiment {name} waits: nothing was promoted to {' and '.join(pointers)}"
-            for name, pointers in sorted(self.waiting.items())
+            for name, pointers in sorted(self.traffic.waiting.items())
         ]
-        ignored = sorted(self.experiments.keys() - self.waiting.keys())[1:]
-        return (
-            *missing,
-            *waits,
-            *(f"experiment {name}: not served, one experiment runs at a time" for name in ignored),
-        )
+        return (*missing, *waits)
 
     @property
     def failed(self) -> bool:
@@ -146,68 +158,63 @@ class Snapshot:
         return any(model.failed for model in self.models.values())
 
 
-def build_snapshot(wanted: Wanted, *, previous: Snapshot, load: Callable[[str], Bundle]) -> Snapshot:
+def build_snapshot(
+    wanted: Wanted,
+    *,
+    previous: Snapshot,
+    load: Callable[[str], Bundle],
+    keep_context: Callable[[Mapping[str, object]], str | None] = lambda _: None,
+) -> Snapshot:
     """Return the snapshot of ``wanted``; where a version cannot be served, its name keeps what it served before.
 
     Args:
-        wanted: what the control store says.
+        wanted: what should be served.
         previous: the snapshot in use; versions that it holds are not loaded again.
         load: returns the bundle of a ``name@version``.
+        keep_context: keeps what decisions follow from; returns its fingerprint.
     """
+    models = _served(wanted, previous=previous, load=load)
+    bundles = {name: model.bundle for name, model in models.items() if model.bundle is not None}
+    kit = Kit.of(bundles, recipes=wanted.recipes, overlay=wanted.overlay, previous=previous.kit)
+    unset = {variant.model for variant in wanted.variants if wanted.reference(variant.model) is None}
+    traffic = Traffic.of(wanted.experiments, holdout=wanted.holdout, unset=unset)
+    for model, pipeline in _combinations(wanted, models):
+        # Made before the first request needs it.
+        kit.engine(model, pipeline)
+    body = context_of(kit, {name: model.active for name, model in models.items()})
+    return Snapshot(models, kit, traffic, wanted, keep_context(body))
+
+
+def context_of(kit: Kit, active: Mapping[str, str | None]) -> dict[str, object]:
+    """Return what decisions of a kit follow from, besides the request and the live catalog, as JSON takes it."""
+    pipelines = {name: one.model_dump(mode="json") for name, one in kit.recipes.pipelines.items()}
+    return {"pipelines": pipelines, "rules": kit.recipes.rules_text, "models": dict(active)}
+
+
+def _served(wanted: Wanted, *, previous: Snapshot, load: Callable[[str], Bundle]) -> dict[str, ServedModel]:
     loaded = {reference(model.bundle): model.bundle for model in previous.models.values() if model.bundle is not None}
     models: dict[str, ServedModel] = {}
     for name, version in wanted.versions.items():
         if version is None:
-            models[name] = ServedModel(name, None, error="nothing was promoted to it")
+            if name in (CHAMPION, *(variant.model for variant in wanted.variants)):
+                models[name] = ServedModel(name, None, error="nothing was promoted to it")
             continue
         try:
             if version not in loaded:
-                loaded[version] = _checked(load(version))
+                loaded[version] = checked(load(version))
             models[name] = ServedModel(name, version, loaded[version])
         except BespokeError as error:
             logger.error("model %s: %s cannot be served: %s", name, version, error)
             kept = previous.models.get(name, ABSENT).bundle
             models[name] = ServedModel(name, version, kept, error=str(error))
-    return Snapshot(_with_sources(models), wanted.experiments)
+    return models
 
 
-def reference(bundle: Bundle) -> str:
-    """Return ``name@version`` of a bundle."""
-    return f"{bundle.manifest.name}@{bundle.manifest.version}"
-
-
-def _with_sources(models: Mapping[str, ServedModel]) -> dict[str, ServedModel]:
-    popularity = models[POPULAR].bundle if POPULAR in models else None
+def _combinations(wanted: Wanted, models: Mapping[str, ServedModel]) -> set[tuple[str, str]]:
+    """Return the models and pipelines that traffic can lead to."""
+    named = {(variant.model, variant.pipeline) for variant in wanted.variants} | {(CHAMPION, "default")}
+    if wanted.holdout is not None:
+        named.add((wanted.holdout.model, wanted.holdout.pipeline))
     return {
-        name: replace(model, sources=Sources.of(model.bundle, popularity=popularity)) for name, model in models.items()
+        (model if models.get(model, ABSENT).bundle is not None else CHAMPION, pipeline) for model, pipeline in named
     }
-
-
-def _checked(bundle: Bundle) -> Bundle:
-    """Return ``bundle`` if its model answers the golden questions.
-
-    Raises:
-        BundleError: it does not.
-    """
-    try:
-        _ask_golden_questions(bundle)
-    except BundleError:
-        raise
-    except Exception as error:
-        # Whatever a foreign bundle makes NumPy raise: it must not end the thread that follows the pointers.
-        raise BundleError(f"{reference(bundle)}: the model fails on golden questions: {error!r}") from error
-    return bundle
-
-
-def _ask_golden_questions(bundle: Bundle) -> None:
-    """Ask for a stranger, and for somebody who took what is popular."""
-    at_ms, sources = to_ms(bundle.manifest.created_at), Sources.of(bundle)
-    taken = tuple(Recent(at_ms, item_id, InteractionType.PURCHASE, 1.0) for item_id in bundle.popular[:GOLDEN_ITEMS])
-    for recent in ((), taken):
-        decision = recommend(Request(None, at_ms, num_results=GOLDEN_ITEMS, recent=recent), sources=sources)
-        if decision.degraded is not None:
-            raise BundleError(f"{reference(bundle)}: {decision.degraded} on a golden question; train it again")
-        if not any(item.item_id in bundle.model.vocabulary for item in decision.items):
-            raise BundleError(f"{reference(bundle)}: it recommends none of its items; train it again")
-        if not all(math.isfinite(item.score) for item in decision.items):
-            raise BundleError(f"{reference(bundle)}: its scores are no finite numbers; train it again")

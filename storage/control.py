@@ -4,19 +4,22 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from storage.control_contexts import ServingContexts
 from storage.control_decisions import Decision, Decisions
 from storage.control_deliveries import Deliveries, Delivery
+from storage.control_items import CatalogItems
 from storage.control_jobs import Job, Jobs, JobState
 from storage.control_keys import KeyInfo, Keys, Scope
 from storage.control_segments import SegmentSizes
 from storage.control_tables import AuditEntry, metadata, record_in
+from storage.control_traffic import TrafficHealth
 from storage.sql import open_engine, writing
 from storage.sqlite import BUSY_TIMEOUT_S
 
 __all__ = ["AuditEntry", "ControlStore", "Decision", "Delivery", "Job", "JobState", "KeyInfo", "Scope"]
 
 
-class ControlStore(Keys, Decisions, Jobs, SegmentSizes, Deliveries):
+class ControlStore(Keys, Decisions, Jobs, SegmentSizes, Deliveries, CatalogItems, ServingContexts, TrafficHealth):
     """Files in config/ declare; this holds what is in force, and its history. Threads and processes may share it.
 
     ``with ControlStore(url) as control: ...`` closes it at the end.

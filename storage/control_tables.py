@@ -11,6 +11,8 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Float,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -38,6 +40,16 @@ keys = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
     comment="API keys. Of a secret only its SHA-256: it is 256 random bits, so a slow hash would add nothing.",
+)
+
+key_limits = Table(
+    "key_limits",
+    metadata,
+    Column("key_id", String, ForeignKey("keys.key_id"), primary_key=True),
+    Column("expires_ms", BigInteger),
+    Column("rate", Float),
+    Column("burst", Integer),
+    comment="What some keys are bound by. Beside keys, so that stores made before there were limits go on as they are.",
 )
 
 decisions = Table(

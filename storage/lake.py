@@ -47,7 +47,7 @@ _EPOCH = date(1970, 1, 1)
 _LOCK_TIMEOUT_S = 60.0
 _READ_TRIES = 10
 _WRITERS = 16
-_ITEM_FIELDS = ("item_id", "name", "category", "brand", "price", "available")
+_ITEM_FIELDS = ("item_id", "name", "category", "brand", "price", "available", "rebuy_after_days")
 _MERGE_BYTES = 64 << 20
 """Merged row groups are about this large in memory."""
 
@@ -211,8 +211,8 @@ class Lake:
         items = self.items()
         columns = [items.column(name).to_pylist() for name in _ITEM_FIELDS]
         return [
-            Item(ItemId(item_id), name, tuple(category), brand, price, available)
-            for item_id, name, category, brand, price, available in zip(*columns, strict=True)
+            Item(ItemId(item_id), name, tuple(category), brand, price, available, rebuy_after_days=rebuy_after_days)
+            for item_id, name, category, brand, price, available, rebuy_after_days in zip(*columns, strict=True)
         ]
 
     def compact(self, kind: Kind, day: date, *, committed: Mapping[int, int]) -> int:

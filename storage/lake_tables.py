@@ -92,6 +92,7 @@ ITEMS = pa.schema(
         ("brand", pa.string()),
         ("price", pa.float64()),
         ("available", pa.bool_()),
+        ("rebuy_after_days", pa.float64()),
         ("event_timestamp", TIMESTAMP),
     ]
 )
@@ -227,6 +228,7 @@ def items_table(items: Sequence[Item], *, at_ms: int) -> pa.Table:
         "brand": [item.brand for item in items],
         "price": [item.price for item in items],
         "available": [item.available for item in items],
+        "rebuy_after_days": [item.rebuy_after_days for item in items],
         "event_timestamp": pa.repeat(pa.scalar(at_ms, TIMESTAMP), len(items)),
     }
     return pa.table(columns, schema=ITEMS)

@@ -65,6 +65,13 @@ class SegmentRows:
         with reading(self._engine) as connection:
             return [_membership(row) for row in connection.execute(query)]
 
+    def member_ids(self, segment: str) -> list[UserId]:
+        """Return everybody who is in ``segment``, by id."""
+        columns = memberships.c
+        query = select(columns.user_id).where(columns.segment == segment, columns.inside == true())
+        with reading(self._engine) as connection:
+            return list(connection.scalars(query.order_by(columns.user_id)))
+
     def segment_sizes(self) -> dict[str, int]:
         """Return how many people are in each segment; empty ones are absent."""
         columns = memberships.c

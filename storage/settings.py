@@ -7,7 +7,13 @@ from typing import Any, Self
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_STORES = {"log_url": "log.db", "profiles_url": "profiles.db", "control_url": "control.db", "quality_url": "quality.db"}
+_STORES = {
+    "log_url": "log.db",
+    "profiles_url": "profiles.db",
+    "control_url": "control.db",
+    "quality_url": "quality.db",
+    "serving_url": "serving.db",
+}
 _SQLITE = "sqlite:///"
 
 
@@ -48,8 +54,18 @@ class Settings(BaseSettings):
         repr=False,
         description="The quality store: sqlite:///PATH, by default quality.db under home, or postgresql+psycopg://...",
     )
+    serving_url: str = Field(
+        default_factory=_file("serving_url"),
+        repr=False,
+        description="The serving state store: sqlite:///PATH, by default serving.db under home, or postgresql+psycopg://...",
+    )
     http_host: str = Field(default="127.0.0.1", description="Address that the HTTP ingress listens on.")
     http_port: int = Field(default=8000, ge=1, le=65535, description="Port of the HTTP ingress.")
+    https_host: str = Field(default="0.0.0.0", description="Address that the HTTP ingress listens on with TLS.")
+    https_port: int | None = Field(default=None, ge=1, le=65535, description="Port with TLS; none if absent.")
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the ingress: its key, its certificate and those above it."
+    )
     replay: bool = Field(
         default=False,
         description="Take the time from the data: requests name it in X-Bespoke-Time, events of any age are accepted.",

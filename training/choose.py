@@ -11,7 +11,7 @@ from bespoke.models.registry import MODELS
 from storage.lake import Lake
 from storage.settings import Settings
 from training.auto import Choice, Facts, choose_kind, described, facts_of, suitable_kinds
-from training.catalog import catalog_at
+from training.catalog import known_catalog
 from training.configs import load_config
 from training.dataset import Basket, baskets, histories, read_interactions, require_recent, within
 from training.evaluate import MAX_BASKETS, Say, measure, sampled
@@ -41,7 +41,7 @@ def best_kind(windows: Windows, settings: Settings, *, seed: int, say: Say) -> C
         raise TrainingError(
             f"there are no two weeks of baskets before {windows.test_from:%Y-%m-%d} to choose on; name a kind of model"
         )
-    catalog, known = catalog_at(lake, table, at_ms=cut_ms), histories(table, at_ms=cut_ms)
+    catalog, known = known_catalog(settings, table, at_ms=cut_ms), histories(table, at_ms=cut_ms)
     facts = _facts(learned, taken, described_items=described(catalog, set(learned["item_id"].to_pylist())))
 
     def score(kind: str) -> float | None:

@@ -20,7 +20,7 @@ from bespoke.clock import to_ms
 from bespoke.errors import ConfigError, TrainingError
 from bespoke.models.base import Basis, History
 from bespoke.models.blend import Blend
-from bespoke.models.blend_sources import FEATURES, own_items, weighted_sum
+from bespoke.models.blend_sources import FEATURES, weighted_sum
 from bespoke.models.index import top_k
 from bespoke.models.metrics import values_of_lists
 from bespoke.propensity.config import PropensityConfig
@@ -231,17 +231,11 @@ def blend_importance(
 def _pool(model: Blend, history: History) -> tuple[Any, Any, Any]:
     """Return the candidates [C] of one person, their features [C, F], and the weights [S] of the sum."""
     config = model.config
-    own = own_items(
-        history,
-        vocabulary=model.vocabulary,
-        weights=config.interaction_weights,
-        half_life_days=config.personal_half_life_days,
-        recent_half_life_days=config.recent_half_life_days,
-    )
+    own = model.own_of(history)
     als_I = model.als.scores(history)
     sum_I = weighted_sum(model.learned.weights_GS, own, rebuy_I=model.rebuy_I, als_I=als_I, popular_I=model._popular_I)
     row_C = np.sort(top_k(sum_I, k=config.candidates))
-    return row_C, model._features(row_C, own, als_I), model.learned.weights_GS[own.bucket]
+    return row_C, model._features(row_C, own, als_I[row_C]), model.learned.weights_GS[own.bucket]
 
 
 def _scores(model: Blend, feature_UCF: Doubles, weight_US: Any) -> Doubles:

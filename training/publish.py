@@ -53,22 +53,24 @@ def publish(
     gate: Verdict,
     parent: str | None,
     seed: int,
+    segment: str | None = None,
 ) -> str:
-    """Publish ``model`` under the name of its kind; return ``NAME@VERSION``.
+    """Publish ``model`` under the name of its kind, and of the segment that it is about; return ``NAME@VERSION``.
 
     Raises:
         BundleError: an array or a metric is not finite.
     """
-    at = datetime.now(UTC)
+    at, name = datetime.now(UTC), model.kind if segment is None else f"{model.kind}-{segment}"
 
     def write(folder: Path) -> None:
         write_bundle(
             folder,
             model,
-            name=model.kind,
+            name=name,
             version=folder.name,
             window=about.window,
             fingerprint=about.fingerprint,
+            segment=segment,
             metrics=metrics,
             measured=measured,
             gate=gate,
@@ -82,7 +84,7 @@ def publish(
             reference=about.reference,
         )
 
-    return f"{model.kind}@{store.publish(model.kind, write, at=at)}"
+    return f"{name}@{store.publish(name, write, at=at)}"
 
 
 def git_revision() -> str | None:

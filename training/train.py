@@ -18,7 +18,7 @@ from bespoke.models.verdict import Verdict
 from storage.bundles import BundleStore
 from storage.lake import Lake
 from storage.settings import Settings
-from training.catalog import catalog_at
+from training.catalog import known_catalog
 from training.champion import CHAMPION, Opponent, find_champion, opponent
 from training.configs import load_config
 from training.dataset import Basket, histories, read_interactions, require_recent
@@ -27,6 +27,7 @@ from training.fit import FitRequest, Fitted, fit_remotely
 from training.gate import BASELINES, judge, require_sound
 from training.golden import golden_check
 from training.publish import About, publish
+from training.segment import publish_popular, require_segment
 from training.windows import Windows
 
 LENGTHS = (20,)
@@ -47,6 +48,8 @@ class TrainRequest:
     """Begin from the last version of each kind."""
     force: bool = False
     """Publish also what the gate rejects, or what cannot be measured, as fit to serve."""
+    segment: str | None = None
+    """Popularity of this segment's members alone, which is not measured; None: of everybody."""
 
     @property
     def windows(self) -> Windows:
@@ -113,6 +116,11 @@ def train_and_publish(request: TrainRequest, settings: Settings, *, say: Say) ->
     """
     started = time.perf_counter()
     fits = check(request, settings)
+    if request.segment is not None:
+        (kind,) = request.kinds
+        reference, verdict = publish_popular(request.segment, fits[kind], request.windows, settings, say=say)
+        outcomes = {kind: Outcome(reference, verdict, ())}
+        return Trained(outcomes, {}, {}, HeldOut((), {}, {}), time.perf_counter() - started)
     training = _Training.begin(request, settings, fits, say=say)
     outcomes, errors = {}, {}
     for kind in request.kinds:
@@ -131,11 +139,13 @@ def check(request: TrainRequest, settings: Settings) -> dict[str, FitRequest]:
 
     Raises:
         ConfigError: the settings are wrong, or the file that was asked for is missing.
-        NotFound: there is no such kind of model.
+        NotFound: there is no such kind of model, or no such segment.
         TrainingError: the lake is empty, or everything in it is older than the window.
     """
     if request.config_path is not None and len(request.kinds) != 1:
         raise ConfigError(f"one file of settings is for one kind of model, got {', '.join(request.kinds)}")
+    if request.segment is not None:
+        require_segment(request.segment, kinds=request.kinds, config_dir=settings.config_dir)
     fits = _fits(request, settings)
     require_recent(Lake(settings.lake_dir), since_ms=to_ms(request.until - request.window))
     return fits
@@ -185,7 +195,7 @@ class _Training:
         store = BundleStore(settings.bundles_dir)
         try:
             taken, known = held_out_baskets(table, at_ms=to_ms(windows.test_from), until=windows.until)
-            test = HeldOut(tuple(taken), known, catalog_at(lake, table, at_ms=to_ms(windows.test_from)))
+            test = HeldOut(tuple(taken), known, known_catalog(settings, table, at_ms=to_ms(windows.test_from)))
             training = cls(request, settings, fits, say, lake, store, table, test)
             training._measure_opponents()
         except TrainingError as error:
@@ -256,7 +266,7 @@ class _Training:
 
     def _catalog(self, at_ms: int) -> Catalog:
         if at_ms not in self.catalogs:
-            self.catalogs[at_ms] = catalog_at(self.lake, self.table, at_ms=at_ms)
+            self.catalogs[at_ms] = known_catalog(self.settings, self.table, at_ms=at_ms)
         return self.catalogs[at_ms]
 
     def _start(self, kind: str, cut: datetime) -> tuple[str, Model] | None:

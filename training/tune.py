@@ -23,7 +23,7 @@ from bespoke.events import UserId
 from bespoke.models.base import History, ModelConfig
 from storage.lake import Lake
 from storage.settings import Settings
-from training.catalog import catalog_at
+from training.catalog import known_catalog
 from training.configs import load_config, write_config
 from training.dataset import Basket, histories, read_interactions, require_recent, within
 from training.dataset import baskets as baskets_of
@@ -168,7 +168,7 @@ def _read(request: TuneRequest, settings: Settings, *, say: Say) -> tuple[pa.Tab
     lake = Lake(settings.lake_dir)
     require_recent(lake, since_ms=to_ms(windows.validate_from))
     table = read_interactions(lake, since_ms=None, until_ms=until_ms, cache=settings.cache_dir / "lines")
-    cuts = [_cut(lake, table, at_ms=to_ms(at)) for at in windows.validation_cuts(request.cuts)]
+    cuts = [_cut(settings, table, at_ms=to_ms(at)) for at in windows.validation_cuts(request.cuts)]
     whole = [cut for cut in cuts if cut is not None]
     if not whole:
         raise TrainingError(
@@ -179,13 +179,13 @@ def _read(request: TuneRequest, settings: Settings, *, say: Say) -> tuple[pa.Tab
     return table, whole
 
 
-def _cut(lake: Lake, table: pa.Table, *, at_ms: int) -> _Cut | None:
+def _cut(settings: Settings, table: pa.Table, *, at_ms: int) -> _Cut | None:
     until_ms = to_ms(from_ms(at_ms) + HELD_OUT)
     taken = sampled(baskets_of(within(table, since_ms=at_ms, until_ms=until_ms)), at_most=MAX_BASKETS)
     if not taken or not within(table, since_ms=None, until_ms=at_ms).num_rows:
         return None
     known = histories(table, at_ms=at_ms, users=sorted({one.user_id for one in taken}))
-    return _Cut(at_ms, taken, known, catalog_at(lake, table, at_ms=at_ms))
+    return _Cut(at_ms, taken, known, known_catalog(settings, table, at_ms=at_ms))
 
 
 def _current(space: Space, config: ModelConfig) -> dict[str, Any] | None:

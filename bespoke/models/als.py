@@ -11,7 +11,7 @@ Source: Rendle, Krichene, Zhang, Koren 2021, "Revisiting the Performance of iALS
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,10 +22,9 @@ from scipy.sparse import csr_array
 from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.events import ItemId, UserId
 from bespoke.models.als_epochs import (
-    Turn,
     both_sides,
-    gram,
     half_epoch,
+    in_own_basis,
     length_cost,
     misfit,
     products,
@@ -44,11 +43,13 @@ from bespoke.models.base import (
     ModelConfig,
     OnEpoch,
     RowArray,
-    Vocabulary,
     check_arrays,
     item_mass,
 )
+from bespoke.models.index import BoolArray, Ranking, Retrieved
+from bespoke.models.nearest import Codes, Directions, NearestItems, lengths
 from bespoke.models.popularity import decayed_counts
+from bespoke.vocabulary import Vocabulary
 
 
 class AlsConfig(ModelConfig):
@@ -101,6 +102,7 @@ class Als:
         users: Vocabulary[UserId],
         vocabulary: Vocabulary[ItemId],
         config: AlsConfig,
+        codes: Codes | None = None,
     ) -> None:
         self.user_UD = user_UD
         self.item_ID = item_ID
@@ -110,6 +112,7 @@ class Als:
         self.vocabulary = vocabulary
         self.config = config
         self._diagonal_D = squares(item_ID)
+        self._codes = codes
 
     @classmethod
     def fit(
@@ -173,12 +176,66 @@ class Als:
         scores_BI[[factors_D is None for factors_D in placed]] = self.popularity_I
         return scores_BI
 
+    def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the best items, by search among the items' factors."""
+        factors_D = self.factors(history)
+        if factors_D is None:
+            return self.ranking.best(k=k, barred_I=barred_I, exclude=exclude)
+        return self.nearest.search(factors_D, k=k, barred_I=barred_I, exclude=exclude)
+
+    def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the items whose factors point the same way: the score is the cosine."""
+        direction_D = self.directions[np.array([row])][0]
+        return self.likeness.search(direction_D, k=k, barred_I=barred_I, exclude=exclude)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The items by popularity."""
+        return Ranking(self.popularity_I)
+
+    @cached_property
+    def nearest(self) -> NearestItems:
+        """The items' factors, to be searched by products."""
+        return NearestItems(self.item_ID, codes=self.codes())
+
+    @cached_property
+    def likeness(self) -> NearestItems:
+        """The items' factors, to be searched by cosines."""
+        return NearestItems(self.item_ID, length_I=lengths(self.item_ID), codes=self.codes())
+
+    @property
+    def directions(self) -> Directions:
+        """Where the items stand, seen from the origin."""
+        return Directions(self.item_ID)
+
+    def codes(self) -> Codes:
+        """Return the codes of the items' vectors."""
+        if self._codes is None:
+            self._codes = Codes.of(self.item_ID)
+        return self._codes
+
+    def with_codes(self, arrays: Mapping[str, AnyArray]) -> "Als":
+        """Return the same model with the codes of its items' factors."""
+        rest = (self.popularity_I, self.weight_I)
+        return type(self)(
+            self.user_UD,
+            self.item_ID,
+            *rest,
+            users=self.users,
+            vocabulary=self.vocabulary,
+            config=self.config,
+            codes=Codes.from_arrays(arrays, vector_ID=self.item_ID),
+        )
+
     def factors(self, history: History) -> FloatArray | None:
         """Return where the person stands [D], or None where nothing is known."""
-        mass = self._mass(history)
+        return self.factors_of(self._mass(history), history.user_id)
+
+    def factors_of(self, mass: ItemMass, user_id: UserId | None) -> FloatArray | None:
+        """Return where a person with these items stands [D], or None where nothing is known."""
         if len(mass):
             return self.fold_in(mass)
-        row = None if history.user_id is None else self.users.row(history.user_id)
+        row = None if user_id is None else self.users.row(user_id)
         return None if row is None else self.user_UD[row]
 
     def fold_in(self, mass: ItemMass) -> FloatArray:
@@ -216,7 +273,7 @@ class Als:
             "item_weights": (len(vocabulary),),
         }
         check_arrays(arrays, shapes, kind=cls.kind)
-        user_UD, item_ID = _in_own_basis(arrays["user_factors"], arrays["item_factors"])
+        user_UD, item_ID = in_own_basis(arrays["user_factors"], arrays["item_factors"])
         rest = (arrays[name] for name in ("popularity", "item_weights"))
         return cls(user_UD, item_ID, *rest, users=users, vocabulary=vocabulary, config=config)
 
@@ -285,14 +342,3 @@ def least_squares(near_HD: AnyArray, weight_H: AnyArray, diagonal_D: AnyArray) -
 
 def _copy_known(table_RD: FloatArray, row_R: RowArray, from_KD: FloatArray) -> None:
     table_RD[row_R >= 0] = from_KD[row_R[row_R >= 0]]
-
-
-def _in_own_basis(user_UD: FloatArray, item_ID: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return both tables, turned alike where the items' Gram matrix is not diagonal yet."""
-    probe_D = np.random.default_rng(0).choice([-1.0, 1.0], item_ID.shape[1])
-    expected_D = squares(item_ID) * probe_D
-    by_table_D = item_ID.T @ (item_ID @ probe_D.astype(np.float32))
-    if np.linalg.norm(by_table_D - expected_D) <= 1e-4 * np.linalg.norm(expected_D):
-        return user_UD, item_ID
-    rotation_DD = Turn.of(gram(item_ID)).rotation_DD
-    return user_UD @ rotation_DD, item_ID @ rotation_DD

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from bespoke.models.base import AnyArray, FloatArray, RowArray, TimeArray
+from bespoke.vocabulary import CHUNK, chunk_starts
 
 if TYPE_CHECKING:
     from bespoke.models.als import AlsConfig
@@ -169,7 +170,10 @@ def gram(table_RD: FloatArray) -> AnyArray:
 
 def squares(table_RD: FloatArray) -> AnyArray:
     """Return the diagonal [D] of the table's Gram matrix."""
-    square_D: AnyArray = np.einsum("rd,rd->d", table_RD, table_RD, dtype=np.float64)
+    square_D = np.zeros(table_RD.shape[1])
+    for first in chunk_starts(len(table_RD)):
+        part_CD = table_RD[first : first + CHUNK]
+        square_D += np.einsum("rd,rd->d", part_CD, part_CD, dtype=np.float64)
     return square_D
 
 
@@ -192,3 +196,14 @@ def _thread_pools() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
+
+
+def in_own_basis(user_UD: FloatArray, item_ID: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return both tables, turned alike where the items' Gram matrix is not diagonal yet."""
+    probe_D = np.random.default_rng(0).choice([-1.0, 1.0], item_ID.shape[1])
+    expected_D = squares(item_ID) * probe_D
+    by_table_D = item_ID.T @ (item_ID @ probe_D.astype(np.float32))
+    if np.linalg.norm(by_table_D - expected_D) <= 1e-4 * np.linalg.norm(expected_D):
+        return user_UD, item_ID
+    rotation_DD = Turn.of(gram(item_ID)).rotation_DD
+    return user_UD @ rotation_DD, item_ID @ rotation_DD

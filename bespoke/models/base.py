@@ -1,4 +1,4 @@
-"""What recommenders share: the vocabulary, interactions to learn from, a person's history to score, the model protocol.
+"""What recommenders share: interactions to learn from, a person's history to score, the model protocol.
 
 Shapes in this package: U users, I items, N interactions, H distinct items of one history, B histories of a batch,
 D factors. An array's name ends in its shape: ``scores_BI``.
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,12 @@ from bespoke.clock import DAY_MS
 from bespoke.errors import BundleError, TrainingError, shown
 from bespoke.events import InteractionType, ItemId, UserId
 from bespoke.profiles import Recent
+from bespoke.vocabulary import RowArray as RowArray
+from bespoke.vocabulary import Vocabulary
 
 FloatArray = npt.NDArray[np.float32]
-RowArray = npt.NDArray[np.int32]
 TimeArray = npt.NDArray[np.int64]
 AnyArray = npt.NDArray[Any]
-
-IdT = TypeVar("IdT", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,38 +43,6 @@ class Epoch:
 
 OnEpoch = Callable[[Epoch], bool | None]
 """Called after each epoch; True ends training there."""
-
-
-class Vocabulary(Generic[IdT]):
-    """Ids and their row numbers: the one place where outside ids become rows of arrays, and rows ids again.
-
-    >>> Vocabulary(["a", "b"]).rows(["b", "?"]).tolist()
-    [1, -1]
-    """
-
-    def __init__(self, ids: Iterable[IdT] = ()) -> None:
-        self.ids: tuple[IdT, ...] = tuple(ids)
-        self._row_of = {id: row for row, id in enumerate(self.ids)}
-        if len(self._row_of) != len(self.ids):
-            raise ValueError(f"a vocabulary's ids differ, got {len(self.ids) - len(self._row_of)} repeated ones")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __contains__(self, id: object) -> bool:
-        return id in self._row_of
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self.ids == other.ids
-
-    def row(self, id: IdT) -> int | None:
-        """Return the row of ``id``, or None where it is unknown."""
-        return self._row_of.get(id)
-
-    def rows(self, ids: Iterable[IdT]) -> RowArray:
-        """Return the row of each id, -1 where it is unknown."""
-        row_of = self._row_of
-        return np.array([row_of.get(id, -1) for id in ids], dtype=np.int32)
 
 
 class InteractionWeights(BaseModel):
@@ -290,6 +257,43 @@ class ItemMass:
         return len(self.row_H)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownLines:
+    """The N lines of one history that count, about items that a model knows: H distinct ones."""
+
+    row_H: RowArray
+    """Ascending."""
+    place_N: npt.NDArray[np.intp]
+    """Which of them each line is about."""
+    at_ms_N: TimeArray
+    weight_N: FloatArray
+    """By interaction type, not decayed."""
+
+    def summed(self, value_N: AnyArray) -> FloatArray:
+        """Return the sum of the lines' values per item [H]."""
+        return np.bincount(self.place_N, weights=value_N, minlength=len(self.row_H)).astype(np.float32)
+
+    def decayed(self, *, at_ms: int, half_life_days: float | None) -> FloatArray:
+        """Return the decayed weight per item [H]."""
+        return self.summed(decayed(self.weight_N, self.at_ms_N, at_ms=at_ms, half_life_days=half_life_days))
+
+    def mass(self, *, at_ms: int, half_life_days: float | None) -> ItemMass:
+        """Return the items with their decayed weights, where these are not too small for a number."""
+        mass_H = self.decayed(at_ms=at_ms, half_life_days=half_life_days)
+        kept_H = mass_H > 0
+        return ItemMass(self.row_H, mass_H) if kept_H.all() else ItemMass(self.row_H[kept_H], mass_H[kept_H])
+
+
+def known_lines(history: History, *, vocabulary: Vocabulary[ItemId], weights: InteractionWeights) -> KnownLines:
+    """Return the lines of ``history.recent`` that weigh something, about items that ``vocabulary`` holds."""
+    at_ms, item_ids, interactions, *_ = zip(*history.recent, strict=True) if history.recent else ((), (), ())
+    row_N = vocabulary.rows(item_ids)
+    weight_N = weights.of(interactions) if history.weights is None else np.array(history.weights, dtype=np.float32)
+    kept_N = (row_N >= 0) & (weight_N > 0)
+    row_H, place_N = np.unique(row_N[kept_N], return_inverse=True)
+    return KnownLines(row_H, place_N, np.array(at_ms, dtype=np.int64)[kept_N], weight_N[kept_N])
+
+
 def item_mass(
     history: History,
     *,
@@ -300,14 +304,8 @@ def item_mass(
     """Return the decayed weight of each item in ``history.recent`` that ``vocabulary`` holds."""
     if not history.recent:
         return ItemMass()
-    at_ms, item_ids, interactions, *_ = zip(*history.recent, strict=True)
-    row_H = vocabulary.rows(item_ids)
-    line_H = weights.of(interactions) if history.weights is None else np.array(history.weights, dtype=np.float32)
-    weight_H = decayed(line_H, np.array(at_ms, dtype=np.int64), at_ms=history.at_ms, half_life_days=half_life_days)
-    kept_H = (row_H >= 0) & (weight_H > 0)
-    distinct_H, place_H = np.unique(row_H[kept_H], return_inverse=True)
-    mass_H = np.bincount(place_H, weights=weight_H[kept_H], minlength=len(distinct_H))
-    return ItemMass(distinct_H, mass_H.astype(np.float32))
+    lines = known_lines(history, vocabulary=vocabulary, weights=weights)
+    return lines.mass(at_ms=history.at_ms, half_life_days=half_life_days)
 
 
 def decayed(weight_N: FloatArray, at_ms_N: TimeArray, *, at_ms: int, half_life_days: float | None) -> FloatArray:

@@ -12,6 +12,7 @@ Measured on grocery baskets: the rebuy rate gains most, trees alone are level wi
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -27,12 +28,13 @@ from bespoke.models.base import (
     FloatArray,
     History,
     Interactions,
+    KnownLines,
     Model,
     ModelConfig,
     OnEpoch,
     RowArray,
-    Vocabulary,
     check_arrays,
+    known_lines,
 )
 from bespoke.models.blend_learning import Case, Learned, Person, learn, taken_and_gain
 from bespoke.models.blend_sources import (
@@ -42,12 +44,15 @@ from bespoke.models.blend_sources import (
     Own,
     features_of,
     own_items,
+    own_sum,
     rebuy_rates,
     sources_of,
     weighted_sum,
 )
 from bespoke.models.blend_trees import checked_trees
-from bespoke.models.index import top_k
+from bespoke.models.index import EMPTY, BoolArray, Retrieved, allowed, best_among, top_k
+from bespoke.models.nearest import Codes, Directions, NearestItems
+from bespoke.vocabulary import Vocabulary
 
 POOL = 100
 """How many items of als, of popularity and of the person's own take part when weights are learned."""
@@ -132,18 +137,60 @@ class Blend:
 
     def scores(self, history: History) -> FloatArray:
         """Return the weighted sum [I]; to that of the candidates, trees add, and they stay above all others."""
-        if self.als.basis(history) is Basis.POPULARITY:
+        own, factors_D = self._known_of(history)
+        if factors_D is None:
             return self.popularity_I
-        own, als_I = self._own(history), self.als.scores(history)
+        als_I = self.als.item_ID @ factors_D
         scores_I = weighted_sum(
             self.learned.weights_GS, own, rebuy_I=self.rebuy_I, als_I=als_I, popular_I=self._popular_I
         )
         if len(self.learned.trees):
             best_C = top_k(scores_I, k=self.config.candidates)
-            highest, row_C = scores_I[best_C[0]], np.sort(best_C)
-            both_C = scores_I[row_C] + self.learned.trees.scores(self._features(row_C, own, als_I))
-            scores_I[row_C] = highest + both_C - both_C.min()
+            row_C = np.sort(best_C)
+            scores_I[row_C] = self._with_trees(row_C, scores_I[row_C], own, als_I[row_C])
         return scores_I
+
+    def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the best items: those of the sum by search among all, the person's own ones added, trees as ever."""
+        own, factors_D = self._known_of(history)
+        if factors_D is None:
+            return self.als.ranking.best(k=k, barred_I=barred_I, exclude=exclude)
+        sums = _Sums(self, own, factors_D)
+        if not len(self.learned.trees):
+            return sums.best(k=k, barred_I=barred_I, exclude=exclude)
+        # Trees order the candidates among all items, whichever may come.
+        first = sums.best(k=self.config.candidates, barred_I=None, exclude=EMPTY)
+        order_C = np.argsort(first.row_K)
+        row_C = first.row_K[order_C]
+        both_C = self._with_trees(row_C, first.score_K[order_C], own, self.als.item_ID[row_C] @ factors_D)
+        may_C = allowed(row_C, barred_I=barred_I, exclude=exclude)
+        ordered = best_among(row_C[may_C], both_C[may_C], k=k)
+        rest = sums.best(k=k - len(ordered), barred_I=barred_I, exclude=np.concatenate([exclude, row_C]))
+        return best_among(
+            np.concatenate([ordered.row_K, rest.row_K]), np.concatenate([ordered.score_K, rest.score_K]), k=k
+        )
+
+    def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return what als holds for alike."""
+        return self.als.similar(row, k=k, barred_I=barred_I, exclude=exclude)
+
+    @cached_property
+    def nearest(self) -> NearestItems:
+        """The items' factors, to be searched by products and popularity together."""
+        return NearestItems(self.als.item_ID, plus_I=self._popular_I, codes=self.codes())
+
+    @property
+    def directions(self) -> Directions:
+        """Where als places the items, seen from the origin."""
+        return self.als.directions
+
+    def codes(self) -> Codes:
+        """Return the codes of the items' factors."""
+        return self.als.codes()
+
+    def with_codes(self, arrays: Mapping[str, AnyArray]) -> "Blend":
+        """Return the same model with the codes of its items' factors."""
+        return type(self)(self.als.with_codes(arrays), self.rebuy_I, config=self.config, learned=self.learned)
 
     def scores_batch(self, histories: Sequence[History]) -> FloatArray:
         """Return scores [B, I], one person at a time: where trees split, the last digits of a product matter."""
@@ -180,22 +227,37 @@ class Blend:
         als = Als.from_arrays(rest, vocabulary=vocabulary, users=users, config=config)
         return cls(als, own["rebuy"], config=config, learned=learned)
 
-    def _own(self, history: History) -> Own:
+    def _known_of(self, history: History) -> tuple[Own, FloatArray | None]:
+        """Return the person's own items, and where als places the person, if anywhere."""
+        known = self._lines(history)
+        mass = known.mass(at_ms=history.at_ms, half_life_days=self.config.half_life_days or None)
+        return self.own_of(history, known), self.als.factors_of(mass, history.user_id)
+
+    def own_of(self, history: History, known: KnownLines | None = None) -> Own:
+        """Return what the person's lines say of each known item."""
         return own_items(
             history,
-            vocabulary=self.vocabulary,
-            weights=self.config.interaction_weights,
+            self._lines(history) if known is None else known,
             half_life_days=self.config.personal_half_life_days,
             recent_half_life_days=self.config.recent_half_life_days,
         )
 
-    def _features(self, row_C: RowArray, own: Own, als_I: FloatArray) -> FloatArray:
-        return features_of(row_C, own, rebuy_I=self.rebuy_I, als_I=als_I, popular_I=self._popular_I)
+    def _lines(self, history: History) -> KnownLines:
+        return known_lines(history, vocabulary=self.vocabulary, weights=self.config.interaction_weights)
+
+    def _with_trees(self, row_C: RowArray, sum_C: FloatArray, own: Own, als_C: FloatArray) -> FloatArray:
+        """Return the scores [C] of the candidates: what trees say is added, and none falls below the highest sum."""
+        both_C = sum_C + self.learned.trees.scores(self._features(row_C, own, als_C))
+        raised_C: FloatArray = sum_C.max() + both_C - both_C.min()
+        return raised_C
+
+    def _features(self, row_C: RowArray, own: Own, als_C: FloatArray) -> FloatArray:
+        return features_of(row_C, own, rebuy_I=self.rebuy_I, als_C=als_C, popular_I=self._popular_I)
 
     def _person(self, cases: Sequence[Case], *, k: int) -> Person:
         """Return the pool of one person that something is known of, with what it gains in the baskets that followed."""
         history = cases[0][0]
-        own, als_I = self._own(history), self.als.scores(history)
+        own, als_I = self.own_of(history), self.als.scores(history)
         often_H = own.row_H[top_k(own.mass_H, k=POOL)]
         row_C = np.unique(np.concatenate([often_H, top_k(als_I, k=POOL), top_k(self._popular_I, k=POOL)]))
         baskets = [(self.vocabulary.rows(items), len(items)) for _, items in cases]
@@ -203,8 +265,29 @@ class Blend:
         return Person(
             bucket=own.bucket,
             baskets=len(cases),
-            source_CS=sources_of(row_C, own, rebuy_I=self.rebuy_I, als_I=als_I, popular_I=self._popular_I),
-            feature_CF=self._features(row_C, own, als_I),
+            source_CS=sources_of(row_C, own, rebuy_I=self.rebuy_I, als_C=als_I[row_C], popular_I=self._popular_I),
+            feature_CF=self._features(row_C, own, als_I[row_C]),
             gain_C=gain_C,
             taken_C=taken_C,
         )
+
+
+class _Sums:
+    """The weighted sums of one person, found where they are highest."""
+
+    def __init__(self, blend: Blend, own: Own, factors_D: FloatArray) -> None:
+        self.blend, self.own = blend, own
+        _, _, als, popularity = blend.learned.weights_GS[own.bucket]
+        self._query_D, self._weight = als * factors_D, float(popularity)
+        gained_H = own_sum(blend.learned.weights_GS, own, rebuy_I=blend.rebuy_I)
+        self._own_H = blend.als.item_ID[own.row_H] @ self._query_D + popularity * blend._popular_I[own.row_H] + gained_H
+
+    def best(self, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the ``k`` items with the highest sums."""
+        own_H = self.own.row_H
+        may_H = allowed(own_H, barred_I=barred_I, exclude=exclude)
+        others = self.blend.nearest.search(
+            self._query_D, k=k, weight=self._weight, barred_I=barred_I, exclude=np.concatenate([exclude, own_H])
+        )
+        row_C = np.concatenate([own_H[may_H], others.row_K])
+        return best_among(row_C, np.concatenate([self._own_H[may_H], others.score_K]), k=k)

@@ -2,22 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bespoke.clock import DAY_MS
-from bespoke.events import ItemId
-from bespoke.models.base import (
-    FloatArray,
-    History,
-    Interactions,
-    InteractionWeights,
-    RowArray,
-    Vocabulary,
-    decayed,
-)
+from bespoke.models.base import FloatArray, History, Interactions, KnownLines, RowArray
 
 SOURCES = ("personal", "rebuy", "als", "popularity")
 """What the weighted sum adds up."""
@@ -55,40 +45,27 @@ class Own:
         return int(np.searchsorted(BUCKETS, self.lines, side="right"))
 
 
-def own_items(
-    history: History,
-    *,
-    vocabulary: Vocabulary[ItemId],
-    weights: InteractionWeights,
-    half_life_days: float,
-    recent_half_life_days: float,
-) -> Own:
-    """Return what ``history`` says of each item that ``vocabulary`` holds; lines that weigh nothing are left out."""
-    lines = len(history.recent)
-    at_ms, item_ids, interactions, *_ = zip(*history.recent, strict=True) if lines else ((), (), (), ())
-    row_N = vocabulary.rows(item_ids)
-    weight_N = weights.of(interactions) if history.weights is None else np.array(history.weights, dtype=np.float32)
-    kept_N = (row_N >= 0) & (weight_N > 0)
-    at_ms_N, weight_N = np.array(at_ms, dtype=np.int64)[kept_N], weight_N[kept_N]
-    row_H, place_N = np.unique(row_N[kept_N], return_inverse=True)
-
-    def summed(value_N: Any) -> FloatArray:
-        return np.bincount(place_N, weights=value_N, minlength=len(row_H)).astype(np.float32)
+def own_items(history: History, known: KnownLines, *, half_life_days: float, recent_half_life_days: float) -> Own:
+    """Return what the known lines of ``history`` say of each item."""
 
     def mass(half_life: float) -> FloatArray:
-        return summed(decayed(weight_N, at_ms_N, at_ms=history.at_ms, half_life_days=half_life))
+        return known.decayed(at_ms=history.at_ms, half_life_days=half_life)
 
-    place_of_day = np.unique(np.stack([place_N, at_ms_N // DAY_MS]), axis=1)[0]
-    last_ms_H = np.zeros(len(row_H), dtype=np.int64)
-    np.maximum.at(last_ms_H, place_N, at_ms_N)
+    items, day_N = len(known.row_H), known.at_ms_N // DAY_MS
+    # The day is below, so that dividing by the number of days gives the place back.
+    day_N -= day_N.min(initial=0)
+    days = int(day_N.max(initial=0)) + 1
+    place_of_day = np.unique(known.place_N * days + day_N) // days
+    last_ms_H = np.zeros(items, dtype=np.int64)
+    np.maximum.at(last_ms_H, known.place_N, known.at_ms_N)
     return Own(
-        row_H=row_H,
+        row_H=known.row_H,
         mass_H=mass(half_life_days),
         recent_H=mass(recent_half_life_days),
-        total_H=summed(weight_N),
-        days_H=np.bincount(place_of_day, minlength=len(row_H)).astype(np.float32),
+        total_H=known.summed(known.weight_N),
+        days_H=np.bincount(place_of_day, minlength=items).astype(np.float32),
         age_days_H=(np.maximum(history.at_ms - last_ms_H, 0) / DAY_MS).astype(np.float32),
-        lines=lines,
+        lines=len(history.recent),
     )
 
 
@@ -113,29 +90,36 @@ def weighted_sum(
     weights_GS: FloatArray, own: Own, *, rebuy_I: FloatArray, als_I: FloatArray, popular_I: FloatArray
 ) -> FloatArray:
     """Return the score [I] of every item, by the weights of the person's bucket."""
-    personal, rebuy, als, popularity = weights_GS[own.bucket]
+    _, _, als, popularity = weights_GS[own.bucket]
     scores_I: FloatArray = als * als_I + popularity * popular_I
-    scores_I[own.row_H] += (personal + rebuy * rebuy_I[own.row_H]) * np.sqrt(own.mass_H)
+    scores_I[own.row_H] += own_sum(weights_GS, own, rebuy_I=rebuy_I)
     return scores_I
 
 
+def own_sum(weights_GS: FloatArray, own: Own, *, rebuy_I: FloatArray) -> FloatArray:
+    """Return what the person's own items gain for being theirs [H]."""
+    personal, rebuy, *_ = weights_GS[own.bucket]
+    gained_H: FloatArray = (personal + rebuy * rebuy_I[own.row_H]) * np.sqrt(own.mass_H)
+    return gained_H
+
+
 def sources_of(
-    row_C: RowArray, own: Own, *, rebuy_I: FloatArray, als_I: FloatArray, popular_I: FloatArray
+    row_C: RowArray, own: Own, *, rebuy_I: FloatArray, als_C: FloatArray, popular_I: FloatArray
 ) -> FloatArray:
     """Return each source's score [C, S] of these items; the weighted sum of a row is the item's score."""
     (mass_C,) = _spread(row_C, own, [(own.mass_H, 0.0)])
     personal_C = np.sqrt(mass_C)
-    return np.stack([personal_C, rebuy_I[row_C] * personal_C, als_I[row_C], popular_I[row_C]], axis=1)
+    return np.stack([personal_C, rebuy_I[row_C] * personal_C, als_C, popular_I[row_C]], axis=1)
 
 
 def features_of(
-    row_C: RowArray, own: Own, *, rebuy_I: FloatArray, als_I: FloatArray, popular_I: FloatArray
+    row_C: RowArray, own: Own, *, rebuy_I: FloatArray, als_C: FloatArray, popular_I: FloatArray
 ) -> FloatArray:
     """Return the FEATURES [C, F] of these items."""
     own_values = [(own.mass_H, 0.0), (own.recent_H, 0.0), (own.total_H, 0.0), (own.days_H, 0.0)]
     spread = _spread(row_C, own, [*own_values, (own.age_days_H, NEVER_DAYS)])
     lines_C = np.full(len(row_C), own.lines, dtype=np.float32)
-    return np.stack([*spread, rebuy_I[row_C], als_I[row_C], popular_I[row_C], lines_C], axis=1)
+    return np.stack([*spread, rebuy_I[row_C], als_C, popular_I[row_C], lines_C], axis=1)
 
 
 def _spread(row_C: RowArray, own: Own, values: Sequence[tuple[FloatArray, float]]) -> list[FloatArray]:

@@ -6,9 +6,10 @@ reference.parquet    features at training time, to compare later ones with (opti
 
 and of a recommender, also
 
-vocabulary.json      item ids and user ids, by row
+vocabulary.parquet   item ids and user ids, by row
 popular.json         the most popular item ids, best first: what is left when all else fails
 items.parquet        item metadata
+nearest.safetensors  the codes that searches look at, of models with item vectors
 
 Whatever else is bundled is sealed with :func:`seal` and checked with :func:`checked_manifest`.
 """
@@ -24,42 +25,40 @@ from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime, BaseModel, ConfigDict, FiniteFloat
 
-from bespoke.catalog import Item
+from bespoke.catalog import ITEM_SCHEMA, Item, ItemTable
 from bespoke.errors import BespokeError, BundleError, shown
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import Model, Vocabulary
+from bespoke.models.base import Model
 from bespoke.models.index import top_k
 from bespoke.models.registry import MODELS, model_of_kind
+from bespoke.models.retrieval import codes_of, warm, with_codes
 from bespoke.models.tensors import map_arrays, write_arrays
 from bespoke.models.verdict import Verdict
+from bespoke.vocabulary import Vocabulary
 
 FORMAT: Literal[1] = 1
 POPULAR_ITEMS = 1_000
 
 MANIFEST = "manifest.json"
 ARRAYS = "model.safetensors"
-VOCABULARY = "vocabulary.json"
+VOCABULARY = "vocabulary.parquet"
 POPULAR = "popular.json"
 ITEMS = "items.parquet"
 REFERENCE = "reference.parquet"
+NEAREST = "nearest.safetensors"
 REQUIRED = frozenset({ARRAYS, VOCABULARY, POPULAR, ITEMS})
 """What the bundle of a recommender holds."""
+OPTIONAL = frozenset({REFERENCE, NEAREST})
+"""What it may hold besides."""
 
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "lightgbm", "safetensors", "pyarrow")
-ITEM_SCHEMA = pa.schema(
-    [
-        ("item_id", pa.string()),
-        ("name", pa.string()),
-        ("category", pa.list_(pa.string())),
-        ("brand", pa.string()),
-        ("price", pa.float64()),
-        ("available", pa.bool_()),
-        ("text", pa.string()),
-    ]
-)
+VOCABULARY_SCHEMA = pa.schema([("of", pa.string()), ("id", pa.string())])
+"""``of`` is OF_ITEMS or OF_USERS; the ids of either are in the order of their rows."""
+OF_ITEMS, OF_USERS = "items", "users"
 
 
 class Window(BaseModel):
@@ -83,6 +82,8 @@ class Manifest(BaseModel):
     window: Window
     fingerprint: str
     """Digest of the training data."""
+    segment: str | None = None
+    """The segment whose members' events alone were trained on; None: everybody's."""
     config: dict[str, Any]
     seed: int
     feature_service: str | None
@@ -107,6 +108,7 @@ class Origin(TypedDict):
     version: str
     window: Window
     fingerprint: str
+    segment: NotRequired[str | None]
     metrics: Mapping[str, float]
     measured: NotRequired[Window | None]
     gate: NotRequired[Verdict | None]
@@ -126,7 +128,8 @@ class Bundle:
     model: Model
     popular: tuple[ItemId, ...]
     """The most popular items of the training window, best first."""
-    items: Mapping[ItemId, Item]
+    table: ItemTable
+    """Its items, as they were known when it was made."""
 
 
 def write_bundle(
@@ -139,9 +142,11 @@ def write_bundle(
     """
     require_empty(folder)
     write_arrays(folder / ARRAYS, model.arrays())
-    _write_json(folder / VOCABULARY, {"items": model.vocabulary.ids, "users": model.users.ids})
+    pq.write_table(_vocabulary_table(model), folder / VOCABULARY)
     _write_json(folder / POPULAR, [model.vocabulary.ids[row] for row in top_k(model.popularity_I, k=POPULAR_ITEMS)])
-    pq.write_table(_item_table(items), folder / ITEMS)
+    pq.write_table(ItemTable.of(items).arrow, folder / ITEMS)
+    if (codes := codes_of(model)) is not None:
+        write_arrays(folder / NEAREST, codes.arrays())
     if reference is not None:
         pq.write_table(reference, folder / REFERENCE)
     return seal(folder, kind=model.kind, config=model.config, **origin)
@@ -188,13 +193,13 @@ def read_bundle(folder: Path) -> Bundle:
             that recommends nothing.
     """
     with reading(folder):
-        manifest = checked_manifest(folder, kinds=MODELS, required=REQUIRED)
+        manifest = checked_manifest(folder, kinds=MODELS, required=REQUIRED, optional=OPTIONAL)
         return Bundle(
             folder=folder,
             manifest=manifest,
             model=_read_model(folder, manifest),
             popular=Vocabulary(_ids(orjson.loads((folder / POPULAR).read_bytes()))).ids,
-            items={item.item_id: item for item in _read_items(folder / ITEMS)},
+            table=ItemTable.from_arrow(_read_table(folder / ITEMS, ITEM_SCHEMA)),
         )
 
 
@@ -250,13 +255,17 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _read_model(folder: Path, manifest: Manifest) -> Model:
     family = model_of_kind(manifest.kind)
-    vocabulary = orjson.loads((folder / VOCABULARY).read_bytes())
-    return family.from_arrays(
+    ids = _read_table(folder / VOCABULARY, VOCABULARY_SCHEMA)
+    model = family.from_arrays(
         map_arrays(folder / ARRAYS),
-        vocabulary=Vocabulary(_ids(vocabulary["items"])),
-        users=Vocabulary(UserId(id) for id in _ids(vocabulary["users"])),
+        vocabulary=Vocabulary[ItemId].from_arrow(_ids_of(ids, OF_ITEMS)),
+        users=Vocabulary[UserId].from_arrow(_ids_of(ids, OF_USERS)),
         config=family.Config.model_validate(manifest.config),
     )
+    if NEAREST in manifest.files:
+        model = with_codes(model, map_arrays(folder / NEAREST))
+    warm(model)
+    return model
 
 
 def _check_files(folder: Path, manifest: Manifest, *, required: frozenset[str], optional: frozenset[str]) -> None:
@@ -273,15 +282,23 @@ def _check_files(folder: Path, manifest: Manifest, *, required: frozenset[str], 
             raise BundleError(f"{name} was altered: SHA-256 is {digest}, the manifest says {expected}")
 
 
-def _item_table(items: Sequence[Item]) -> pa.Table:
-    columns = {name: [getattr(item, name) for item in items] for name in ITEM_SCHEMA.names}
-    return pa.table(columns, schema=ITEM_SCHEMA)
+def _vocabulary_table(model: Model) -> pa.Table:
+    items, users = model.vocabulary.ids, model.users.ids
+    of = pa.concat_arrays([pa.repeat(OF_ITEMS, len(items)), pa.repeat(OF_USERS, len(users))])
+    return pa.table([of, pa.array([*items, *users], pa.string())], schema=VOCABULARY_SCHEMA)
 
 
-def _read_items(path: Path) -> list[Item]:
-    columns = pq.read_table(path, schema=ITEM_SCHEMA).to_pydict()
-    columns["category"] = [tuple(category) for category in columns["category"]]
-    return list(map(Item, *(columns[name] for name in ITEM_SCHEMA.names)))
+def _ids_of(ids: pa.Table, of: str) -> pa.ChunkedArray:
+    return ids["id"].filter(pc.equal(ids["of"], of))
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a table of exactly ``schema``, on this thread: a server has other work for the cores."""
+    with pq.ParquetFile(path) as file:
+        table = file.read(use_threads=False)
+    if not table.schema.equals(schema):
+        raise BundleError(f"{path.name} has the columns {shown(table.schema.names)}, expected {schema.names}")
+    return table
 
 
 def _ids(values: Any) -> tuple[ItemId, ...]:

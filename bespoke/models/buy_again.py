@@ -1,22 +1,17 @@
 """buy_again: what the person does most, counted with weights that halve with age; then what everybody does."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from bespoke.events import ItemId
-from bespoke.models.base import (
-    Basis,
-    FloatArray,
-    History,
-    ItemMass,
-    ModelConfig,
-    Vocabulary,
-    item_mass,
-)
+from bespoke.models.base import Basis, FloatArray, History, ItemMass, ModelConfig, RowArray, item_mass
+from bespoke.models.index import BoolArray, Ranking, Retrieved
 from bespoke.models.popularity import Popularity, PopularityConfig
+from bespoke.vocabulary import Vocabulary
 
 TIE = 1e-3
 """Of two items that a person did equally often, the more popular one gains this share."""
@@ -56,8 +51,18 @@ class BuyAgain(Popularity):
         """Return scores [I]: the person's own items lie above 0 by frequency, all others below 0 by popularity."""
         mass = self._mass(history)
         scores_I: FloatArray = self._share_I - np.float32(2.0)
-        scores_I[mass.row_H] = mass.mass_H * (1 + TIE * self._share_I[mass.row_H])
+        scores_I[mass.row_H] = self._own(mass)
         return scores_I
+
+    def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the person's own items, then the first of the list."""
+        mass = self._mass(history)
+        return self.ranking.best_with(mass.row_H, self._own(mass), k=k, barred_I=barred_I, exclude=exclude)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The items in the order that those get of whom nothing is known."""
+        return Ranking(self._share_I - np.float32(2.0))
 
     def scores_batch(self, histories: Sequence[History]) -> FloatArray:
         """Return scores [B, I]."""
@@ -65,6 +70,11 @@ class BuyAgain(Popularity):
         for row, history in enumerate(histories):
             scores_BI[row] = self.scores(history)
         return scores_BI
+
+    def _own(self, mass: ItemMass) -> FloatArray:
+        """Return the scores of the person's own items."""
+        own_H: FloatArray = mass.mass_H * (1 + TIE * self._share_I[mass.row_H])
+        return own_H
 
     def _mass(self, history: History) -> ItemMass:
         return item_mass(

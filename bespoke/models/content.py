@@ -30,12 +30,14 @@ from bespoke.models.base import (
     Model,
     ModelConfig,
     OnEpoch,
-    Vocabulary,
+    RowArray,
     check_arrays,
     item_mass,
 )
 from bespoke.models.content_terms import FIELDS, expected, term_vectors
+from bespoke.models.index import BoolArray, Retrieved, best_of
 from bespoke.models.popularity import decayed_counts
+from bespoke.vocabulary import Vocabulary
 
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -140,6 +142,12 @@ class Content:
             scores_I += config.similarity / max(float(np.linalg.norm(person_T)), TINY) * (self.vector_IT @ person_T)
         scores_I[mass.row_H] += config.repeat * value_H
         return scores_I
+
+    def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the items that share terms; the score is the cosine of their descriptions."""
+        cosine_I = (self.vector_IT @ self.vector_IT[[row]].toarray()[0]).astype(np.float32)
+        cosine_I[cosine_I <= 0] = -np.inf
+        return best_of(cosine_I, k=k, barred_I=barred_I, exclude=exclude)
 
     def scores_batch(self, histories: Sequence[History]) -> FloatArray:
         """Return scores [B, I]."""

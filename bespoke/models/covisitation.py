@@ -10,6 +10,7 @@ Scale" (sessions, decay by position); Ludewig, Jannach 2018, "Evaluation of Sess
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -31,12 +32,13 @@ from bespoke.models.base import (
     ModelConfig,
     OnEpoch,
     RowArray,
-    Vocabulary,
     check_arrays,
     decayed,
 )
 from bespoke.models.covisitation_pairs import pair_totals, strongest, walk
+from bespoke.models.index import BoolArray, Ranking, Retrieved, allowed, best_among
 from bespoke.models.popularity import decayed_counts
+from bespoke.vocabulary import Vocabulary
 
 TIE = 1e-6
 """What the share of the most popular item's count adds: it orders items that no visit points to."""
@@ -140,6 +142,35 @@ class Covisitation:
         np.add.at(scores_I, latest.row_H, self.config.repeat * latest.mass_H)
         scores_I += self._tie_I
         return scores_I
+
+    def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the best neighbours of the latest visits, then what is popular."""
+        latest = self.latest(history)
+        if not len(latest):
+            return self.popular.best(k=k, barred_I=barred_I, exclude=exclude)
+        near_N = (self.strength_IK[latest.row_H] * latest.mass_H[:, None]).ravel()
+        row_N = np.concatenate([self.neighbour_IK[latest.row_H].ravel(), latest.row_H])
+        row_C, place_N = np.unique(row_N, return_inverse=True)
+        score_C = np.bincount(place_N[: len(near_N)], weights=near_N, minlength=len(row_C)).astype(np.float32)
+        np.add.at(score_C, place_N[len(near_N) :], self.config.repeat * latest.mass_H)
+        score_C += self._tie_I[row_C]
+        return self.ranking.best_with(row_C, score_C, k=k, barred_I=barred_I, exclude=exclude)
+
+    def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the neighbours that training kept; the score is how strongly the item points to them."""
+        row_K, strength_K = self.neighbour_IK[row], self.strength_IK[row]
+        kept_K = allowed(row_K, barred_I=barred_I, exclude=exclude) & (strength_K > 0)
+        return best_among(row_K[kept_K], strength_K[kept_K], k=k)
+
+    @cached_property
+    def popular(self) -> Ranking:
+        """The items by popularity."""
+        return Ranking(self.popularity_I)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The items in the order that they have where no visit points to any."""
+        return Ranking(self._tie_I)
 
     def scores_batch(self, histories: Sequence[History]) -> FloatArray:
         """Return scores [B, I]."""

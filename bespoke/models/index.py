@@ -1,10 +1,34 @@
 """The exact top-k of a score array."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from bespoke.models.base import FloatArray, RowArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+EMPTY: RowArray = np.zeros(0, dtype=np.int32)
+EMPTY.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """K rows of a model's vocabulary and their scores, best first; of equal scores the smaller row comes first."""
+
+    row_K: RowArray
+    score_K: FloatArray
+    """Finite."""
+
+    def __len__(self) -> int:
+        return len(self.row_K)
+
+    @classmethod
+    def none(cls) -> "Retrieved":
+        """Return nothing."""
+        return cls(EMPTY, np.zeros(0, dtype=np.float32))
 
 
 def top_k(scores_I: FloatArray, *, k: int, exclude: Iterable[int] = ()) -> RowArray:
@@ -31,3 +55,67 @@ def top_k(scores_I: FloatArray, *, k: int, exclude: Iterable[int] = ()) -> RowAr
     row_C = row_C[scores_I[row_C] > -np.inf]
     order_C = np.argsort(-scores_I[row_C], kind="stable")
     return row_C[order_C][:k].astype(np.int32)
+
+
+def best_of(scores_I: FloatArray, *, k: int, barred_I: BoolArray | None = None, exclude: RowArray = EMPTY) -> Retrieved:
+    """Return the ``k`` best rows of all scores, among rows neither barred nor excluded.
+
+    >>> best_of(np.array([.1, .3, .2], dtype=np.float32), k=2, barred_I=np.array([False, True, False])).row_K.tolist()
+    [2, 0]
+    """
+    if barred_I is not None:
+        scores_I = np.where(barred_I, np.float32(-np.inf), scores_I)
+    row_K = top_k(scores_I, k=k, exclude=exclude)
+    return Retrieved(row_K, scores_I[row_K])
+
+
+def best_among(row_C: RowArray, score_C: FloatArray, *, k: int) -> Retrieved:
+    """Return the ``k`` best of these rows, which are distinct and stand in any order."""
+    if len(row_C) > k:
+        kth = np.partition(score_C, len(score_C) - k)[len(score_C) - k] if k > 0 else np.inf
+        kept_C = np.flatnonzero(score_C >= kth)
+        row_C, score_C = row_C[kept_C], score_C[kept_C]
+    order_K = np.lexsort((row_C, -score_C))[:k]
+    return Retrieved(row_C[order_K].astype(np.int32, copy=False), score_C[order_K])
+
+
+class Ranking:
+    """Scores that are the same for everybody, in their order: the best of them without a look at the others."""
+
+    def __init__(self, score_I: FloatArray) -> None:
+        self.score_I = score_I
+        self.order_I: RowArray = np.argsort(-score_I, kind="stable").astype(np.int32)
+
+    def best(self, *, k: int, barred_I: BoolArray | None = None, exclude: RowArray = EMPTY) -> Retrieved:
+        """Return the ``k`` best rows among those neither barred nor excluded."""
+        found: list[RowArray] = []
+        first, wanted = 0, k
+        while wanted > 0 and first < len(self.order_I):
+            # Mostly the first few are enough; where many are barred, pieces grow.
+            end = first + max(wanted + len(exclude), 2 * first)
+            row_P = self.order_I[first:end]
+            if barred_I is not None:
+                row_P = row_P[~barred_I[row_P]]
+            if len(exclude):
+                row_P = row_P[~np.isin(row_P, exclude)]
+            found.append(row_P[:wanted])
+            first, wanted = end, wanted - len(found[-1])
+        row_K = np.concatenate(found) if found else EMPTY
+        return Retrieved(row_K, self.score_I[row_K])
+
+    def best_with(
+        self, row_C: RowArray, score_C: FloatArray, *, k: int, barred_I: BoolArray | None, exclude: RowArray
+    ) -> Retrieved:
+        """Return the ``k`` best where some rows, which are distinct, have scores of their own."""
+        rest = self.best(k=k, barred_I=barred_I, exclude=np.concatenate([exclude, row_C]))
+        allowed_C = allowed(row_C, barred_I=barred_I, exclude=exclude)
+        row_N = np.concatenate([row_C[allowed_C], rest.row_K])
+        return best_among(row_N, np.concatenate([score_C[allowed_C], rest.score_K]), k=k)
+
+
+def allowed(row_C: RowArray, *, barred_I: BoolArray | None, exclude: RowArray) -> BoolArray:
+    """Return which of these rows are neither barred nor excluded."""
+    allowed_C = np.ones(len(row_C), dtype=np.bool_) if barred_I is None else ~barred_I[row_C]
+    if len(exclude):
+        allowed_C &= ~np.isin(row_C, exclude)
+    return allowed_C

@@ -1,6 +1,7 @@
 """Popularity: what everybody does, counted with weights that halve with age. The same list for everyone."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -17,10 +18,11 @@ from bespoke.models.base import (
     Model,
     ModelConfig,
     OnEpoch,
-    Vocabulary,
+    RowArray,
     check_arrays,
 )
-from bespoke.models.index import top_k
+from bespoke.models.index import BoolArray, Ranking, Retrieved, top_k
+from bespoke.vocabulary import Vocabulary
 
 
 class PopularityConfig(ModelConfig):
@@ -68,6 +70,15 @@ class Popularity:
     def scores(self, history: History) -> FloatArray:
         """Return the decayed counts [I]."""
         return self.popularity_I
+
+    def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the first of the list."""
+        return self.ranking.best(k=k, barred_I=barred_I, exclude=exclude)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The items in the order that those get of whom nothing is known."""
+        return Ranking(self.popularity_I)
 
     def scores_batch(self, histories: Sequence[History]) -> FloatArray:
         """Return the decayed counts for each history, [B, I]."""

@@ -14,26 +14,28 @@ import orjson
 from safetensors.numpy import save_file
 
 from bespoke.errors import BundleError, shown
-from bespoke.models.base import AnyArray, FloatArray
+from bespoke.models.base import AnyArray
 
+DTYPES: Mapping[str, type[np.generic]] = {"F32": np.float32, "I8": np.int8}
+"""What bundles hold, by the names that the format has for it."""
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 1 << 20
 
 
 def write_arrays(path: Path, arrays: Mapping[str, AnyArray]) -> None:
-    """Write float32 arrays.
+    """Write arrays of float32, or of int8.
 
     Raises:
         BundleError: an array is of another type or holds NaN or infinity.
     """
     for name, array in arrays.items():
-        if array.dtype != np.float32:
-            raise BundleError(f"array {name!r} is {array.dtype}, bundles hold float32")
+        if array.dtype not in DTYPES.values():
+            raise BundleError(f"array {name!r} is {array.dtype}, bundles hold float32 and int8")
         _require_finite(name, array)
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path))
 
 
-def map_arrays(path: Path) -> dict[str, FloatArray]:
+def map_arrays(path: Path) -> dict[str, AnyArray]:
     """Return the arrays of a file that :func:`write_arrays` made, mapped and read-only.
 
     Raises:
@@ -64,15 +66,15 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, LENGTH_BYTES + length
 
 
-def _array(name: str, entry: Any, content: AnyArray) -> FloatArray:
+def _array(name: str, entry: Any, content: AnyArray) -> AnyArray:
     try:
-        dtype, shape, (first, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        fits = dtype == "F32" and 0 <= first <= end <= len(content) and end - first == 4 * math.prod(shape)
+        dtype, shape, (first, end) = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), entry["data_offsets"]
+        fits = 0 <= first <= end <= len(content) and end - first == dtype.itemsize * math.prod(shape)
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
         raise BundleError(f"array {name!r}: the file describes it as {shown(entry)}, which does not fit its bytes")
-    return content[first:end].view(np.float32).reshape(shape)
+    return content[first:end].view(dtype).reshape(shape)
 
 
 def _require_finite(name: str, array: AnyArray) -> None:

@@ -10,7 +10,7 @@ Source: Covington et al. 2016 (two towers); Yi et al. 2019 (sampled softmax, cor
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
@@ -30,13 +30,15 @@ from bespoke.models.base import (
     ModelConfig,
     OnEpoch,
     RowArray,
-    Vocabulary,
     check_arrays,
 )
+from bespoke.models.index import BoolArray, Ranking, Retrieved
+from bespoke.models.nearest import Codes, Directions, NearestItems, lengths
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_fit import Rounds, prepare
 from bespoke.models.two_tower_lines import Lines, lines_of
 from bespoke.models.two_tower_tables import Sizes
+from bespoke.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from bespoke.models.two_tower_trainer import Trainer
@@ -60,6 +62,7 @@ class TwoTower:
         users: Vocabulary[UserId],
         vocabulary: Vocabulary[ItemId],
         config: TwoTowerConfig,
+        codes: Codes | None = None,
     ) -> None:
         self._arrays = dict(arrays)
         self.users = users
@@ -67,9 +70,10 @@ class TwoTower:
         self.config = config
         self.popularity_I = arrays["popularity"]
         self._item_ID = arrays["item_vectors"]
-        length_I1 = np.linalg.norm(self._item_ID, axis=1, keepdims=True)
-        self._unit_ID = self._item_ID / np.maximum(length_I1, 1e-6)
-        self._unknown_I = np.flatnonzero(length_I1[:, 0] == 0)
+        # Scores are divided, so that the vectors stay in their file: a second table would be every process's own.
+        self._length_I = lengths(self._item_ID)
+        self._unknown_I = np.flatnonzero(~self._item_ID.any(axis=1))
+        self._codes = codes
 
     @classmethod
     def fit(
@@ -129,6 +133,53 @@ class TwoTower:
         scores_BI[(person_B < 0) & (lines.counts_B == 0)] = self.popularity_I
         return scores_BI
 
+    def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the best items, by search among the items' vectors."""
+        lines, row = self._lines([history]), None if history.user_id is None else self.users.row(history.user_id)
+        if row is None and not lines.counts_B[0]:
+            return self.ranking.best(k=k, barred_I=barred_I, exclude=exclude)
+        person_D = self.place(lines, np.array([-1 if row is None else row], dtype=np.int32))[0]
+        return self._near(person_D, k=k, barred_I=barred_I, exclude=exclude)
+
+    def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the items whose vectors point the same way: the score is the cosine."""
+        return self._near(self.directions[np.array([row])][0], k=k, barred_I=barred_I, exclude=exclude)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The items by popularity."""
+        return Ranking(self.popularity_I)
+
+    @cached_property
+    def nearest(self) -> NearestItems:
+        """The items' vectors, to be searched by cosines; what lets items that nothing is known of come last."""
+        last_I = None
+        if len(self._unknown_I):
+            last_I = np.zeros(len(self.vocabulary), dtype=np.float32)
+            last_I[self._unknown_I] = 2 * LEAST_COSINE
+        return NearestItems(self._item_ID, length_I=self._length_I, plus_I=last_I, codes=self.codes())
+
+    @property
+    def directions(self) -> Directions:
+        """Where the items stand, at length 1."""
+        return Directions(self._item_ID)
+
+    def codes(self) -> Codes:
+        """Return the codes of the items' vectors."""
+        if self._codes is None:
+            self._codes = Codes.of(self._item_ID)
+        return self._codes
+
+    def with_codes(self, arrays: Mapping[str, AnyArray]) -> "TwoTower":
+        """Return the same model with the codes of its items' vectors."""
+        return type(self)(
+            self._arrays,
+            users=self.users,
+            vocabulary=self.vocabulary,
+            config=self.config,
+            codes=Codes.from_arrays(arrays, vector_ID=self._item_ID),
+        )
+
     def place(self, lines: Lines, person_B: RowArray) -> FloatArray:
         """Return the person tower's vectors [B, D], of length 1.
 
@@ -147,7 +198,8 @@ class TwoTower:
 
     def scores_of(self, person_BD: FloatArray) -> FloatArray:
         """Return the cosines [B, I] of people as :meth:`place` gives them; items it knows nothing of come last."""
-        scores_BI: FloatArray = person_BD @ self._unit_ID.T
+        scores_BI: FloatArray = person_BD @ self._item_ID.T
+        scores_BI /= self._length_I
         scores_BI[:, self._unknown_I] = LEAST_COSINE
         return scores_BI
 
@@ -172,6 +224,10 @@ class TwoTower:
         items = (len(vocabulary), config.factors)
         check_arrays(arrays, {**shapes, "item_vectors": items, "popularity": items[:1]}, kind=cls.kind)
         return cls(arrays, users=users, vocabulary=vocabulary, config=config)
+
+    def _near(self, query_D: FloatArray, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        found = self.nearest.search(query_D, k=k, weight=1.0, barred_I=barred_I, exclude=exclude)
+        return Retrieved(found.row_K, np.maximum(found.score_K, np.float32(LEAST_COSINE)))
 
     def _lines(self, histories: Sequence[History]) -> Lines:
         config = self.config

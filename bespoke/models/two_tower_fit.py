@@ -12,13 +12,14 @@ from scipy.sparse import csr_array
 from bespoke.catalog import Catalog
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als
-from bespoke.models.base import FloatArray, Interactions, Model, RowArray, Vocabulary
+from bespoke.models.base import FloatArray, Interactions, Model, RowArray
 from bespoke.models.popularity import decayed_counts
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_content import content
 from bespoke.models.two_tower_examples import Batch, Examples
 from bespoke.models.two_tower_lines import Lines
 from bespoke.models.two_tower_tables import Sizes, Tables, at_als, at_earlier, at_random, item_vectors, placed_again
+from bespoke.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from bespoke.models.two_tower import TwoTower

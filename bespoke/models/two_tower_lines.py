@@ -14,16 +14,8 @@ from scipy.sparse import csr_array
 
 from bespoke.clock import DAY_MS
 from bespoke.events import ItemId
-from bespoke.models.base import (
-    AnyArray,
-    FloatArray,
-    History,
-    InteractionWeights,
-    RowArray,
-    TimeArray,
-    Vocabulary,
-    decayed,
-)
+from bespoke.models.base import AnyArray, FloatArray, History, InteractionWeights, RowArray, TimeArray, decayed
+from bespoke.vocabulary import Vocabulary
 
 ABOUT_PERSON = 9
 """How many numbers :meth:`Lines.about` gives."""

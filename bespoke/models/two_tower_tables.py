@@ -11,8 +11,9 @@ from scipy.sparse import csr_array
 
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als
-from bespoke.models.base import AnyArray, FloatArray, ItemMass, RowArray, Vocabulary
+from bespoke.models.base import AnyArray, FloatArray, ItemMass, RowArray
 from bespoke.models.two_tower_lines import ABOUT_PERSON, Lines
+from bespoke.vocabulary import Vocabulary
 
 Tables = Mapping[str, FloatArray]
 """person_ids [U, D], item_ids [I, D], content [F, D], history_map [D, D], about_map [P, D]."""

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from bespoke.errors import ConfigError
 
-EXPECTED = "redis://HOST:PORT, rediss:// for TLS, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+EXPECTED = "redis://HOST:PORT, rediss://HOST:PORT[?ssl_ca_certs=FILE] for TLS, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 TIMEOUT_S = 2
 """How long a server may take to connect or to answer: serving degrades, and the processor pushes again."""
 _SEARCH_PATH = re.compile(r"search_path\s*=\s*([A-Za-z0-9_]+)")
@@ -25,18 +25,21 @@ class RedisAddress:
     username: str | None
     password: str | None
     tls: bool
+    ca: str | None = None
+    """PEM file of whom to trust instead of the system's list."""
 
     @property
     def client_options(self) -> dict[str, Any]:
         """Return what the client is made with."""
         options: dict[str, Any] = {"host": self.host, "port": self.port, "db": self.database, "ssl": self.tls}
-        return options | {"username": self.username, "password": self.password}
+        trust = {} if self.ca is None else {"ssl_ca_certs": self.ca}
+        return options | trust | {"username": self.username, "password": self.password}
 
     @property
     def feast_string(self) -> str:
         """Return Feast's form of the address, whose parts end at commas and are read as JSON."""
         parts: dict[str, Any] = {"db": self.database, "ssl": self.tls}
-        parts |= {"username": self.username, "password": self.password}
+        parts |= {"username": self.username, "password": self.password, "ssl_ca_certs": self.ca}
         said = [f"{name}={_json(value)}" for name, value in parts.items() if value is not None]
         return ",".join([f"{self.host}:{self.port}", *said])
 
@@ -61,6 +64,7 @@ class PostgresAddress:
             "password": given.get("password", ""),
             "sslmode": given.get("sslmode", "prefer"),
             "db_schema": self.schema,
+            **{f"{name}_path": given[name] for name in ("sslrootcert", "sslcert", "sslkey") if name in given},
         }
 
 
@@ -89,8 +93,10 @@ def parse_address(url: str | None) -> Address:
 
 def _redis(url: str) -> RedisAddress:
     parts = urlsplit(url)
-    if not parts.hostname or parse_qsl(parts.query):
-        raise ValueError("no host, or options")
+    options = dict(parse_qsl(parts.query))
+    ca = options.pop("ssl_ca_certs", None)
+    if not parts.hostname or options or (ca is not None and parts.scheme != "rediss"):
+        raise ValueError("no host, or options that are not known")
     return RedisAddress(
         host=parts.hostname,
         port=parts.port or 6379,
@@ -98,6 +104,7 @@ def _redis(url: str) -> RedisAddress:
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
         tls=parts.scheme == "rediss",
+        ca=ca,
     )
 
 

@@ -96,6 +96,24 @@ class OnlineFeatures:
             people = [(id, values) for id, values in zip(user_ids, found, strict=True) if values.get("version")]
             return {user_id: _online_profile(values, kinds, oldest_ms=oldest_ms) for user_id, values in people}
 
+    def columns(self, service: str) -> frozenset[str]:
+        """Return the columns that a feature service names.
+
+        Raises:
+            Unavailable: the definitions were never applied.
+        """
+        with unavailable_on_failure():
+            return frozenset(self._view.opened().kinds_of(service))
+
+    def oldest_ms(self, at_ms: int) -> int | None:
+        """Return when the newest event of a state has to be received for it to be used at ``at_ms``; None: ever.
+
+        Raises:
+            Unavailable: the definitions were never applied.
+        """
+        with unavailable_on_failure():
+            return self._view.opened().oldest_ms(at_ms)
+
     def marked(self) -> bool:
         """Return whether the store holds the mark: if not, it is new or has lost what it held.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bespoke.errors import ConfigError
-from bespoke.experiments import Experiment, assign, load_experiments, parse_experiment, point
+from bespoke.experiments import Experiment, assign, load_declared, load_experiments, parse_experiment, point
 
 VECTORS = json.loads((Path(__file__).parent / "experiment_vectors.json").read_text())
 PEOPLE = 200_000
@@ -23,6 +23,13 @@ model = "champion"
 name = "treatment"
 share = 0.5
 model = "challenger"
+"""
+
+SECOND = """
+[second]
+salt = "second-1"
+traffic = 0.2
+variants = [{ name = "all", share = 1 }]
 """
 
 
@@ -77,6 +84,18 @@ def test_a_file_is_read_into_experiments_by_name() -> None:
     assert load_experiments("") == {}
 
 
+def test_a_file_may_hold_a_holdout_and_the_guard_and_layers_that_fit() -> None:
+    text = HERO.replace('salt = "hero-1"', 'salt = "hero-1"\ntraffic = 0.8') + SECOND
+    declared = load_declared(text + "[holdout]\nshare = 0.05\nsalt = 'h'\n[guard]\nenabled = false")
+    assert set(declared.experiments) == {"hero", "second"}
+    assert declared.holdout is not None and declared.holdout.model == "champion"
+    assert not declared.guard.enabled
+
+
+def test_an_experiment_that_starts_by_hand_may_share_the_layer_of_one_that_runs() -> None:
+    assert set(load_experiments(HERO + SECOND + 'start = "by hand"')) == {"hero", "second"}
+
+
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
@@ -92,6 +111,16 @@ def test_a_file_is_read_into_experiments_by_name() -> None:
         ('hero = "no"', "got 'no', expected a table"),
         ("[hero", "is not TOML"),
         (HERO + HERO.replace("hero.", "other.").replace("[hero]", "[other]"), "'hero' and 'other' share the salt"),
+        (HERO + "shadow = true", "shadow variant 'treatment': got share 0.5, expected 0"),
+        (HERO.replace("hero.", "holdout.x.").replace("[hero]", "[holdout]"), r"\[holdout\]: share: got"),
+        (HERO + "[guard]\nalpha = 1", r"\[guard\]: alpha: got 1"),
+        (HERO + "[holdout]\nshare = 0.1\nsalt = 'hero-1'", "'hero' and 'holdout' share the salt"),
+        (HERO.replace('"hero-1"', '"layer:x"'), "one that does not begin with 'layer:'"),
+        (HERO + SECOND, "layer 'default': traffic of hero, second sums to 1.20, expected at most 1.00"),
+        (HERO + "[[hero.ramp]]\nafter = '2 moons'\ntraffic = 1", "got '2 moons', expected a length of time"),
+        (HERO + "[[hero.ramp]]\nafter = '2 days'", "the ramp step after 2 days changes nothing"),
+        (HERO + "[[hero.ramp]]\nafter = '2 days'\nshares = {x = 1}", "no variant 'x' that answers"),
+        (HERO + 2 * "[[hero.ramp]]\nafter = '2 days'\ntraffic = 1\n", "not later than the one before"),
     ],
 )
 def test_a_wrong_file_is_told_what_and_where(toml: str, message: str) -> None:

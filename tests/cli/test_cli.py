@@ -74,6 +74,29 @@ def test_keys_are_made_listed_and_revoked() -> None:
     assert listed["revoked_at"] is not None
 
 
+def test_a_key_is_made_with_an_end_and_a_rate() -> None:
+    limits = ("--expires-in", "90d", "--rate", "50", "--burst", "80")
+    made = orjson.loads(run("keys", "create", "trial", "--scope", "recommend", *limits, "--json")[1])
+    assert (made["rate"], made["burst"]) == (50, 80)
+    (listed,) = orjson.loads(run("keys", "list", "--json")[1])
+    end, start = (datetime.fromisoformat(listed[name]) for name in ("expires_at", "created_at"))
+    assert (end - start).days == 90
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        ("--expires", "2020-01-01"),
+        ("--expires-in", "90d", "--expires", "2099-01-01"),
+        ("--rate", "0"),
+        ("--burst", "5"),
+    ],
+)
+def test_keys_that_could_not_be_used_are_not_made(limits: tuple[str, ...]) -> None:
+    assert run("keys", "create", "trial", "--scope", "recommend", *limits)[0] in (1, 2)
+    assert orjson.loads(run("keys", "list", "--json")[1]) == []
+
+
 def test_an_unknown_scope_is_told() -> None:
     code, output = run("keys", "create", "shop", "--scope", "everything")
     assert code == 1
@@ -87,7 +110,7 @@ def test_a_model_that_does_not_exist_is_told_with_the_way_out() -> None:
 
 
 def test_valid_config_is_said_to_be_valid() -> None:
-    assert orjson.loads(run("validate", "--json")[1]) == {"problems": []}
+    assert orjson.loads(run("validate", "--json")[1]) == {"problems": [], "notices": []}
 
 
 def test_names_in_tables_are_no_markup() -> None:

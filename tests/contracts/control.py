@@ -1,13 +1,18 @@
 """What every control store promises; a new engine subclasses :class:`ControlStoreContract` and gives an address."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from bespoke.clock import DAY_MS, to_ms
 from bespoke.errors import ConfigError, Forbidden, NotFound, Unauthorized
+from bespoke.experiments import BUCKETS, ExperimentState, Health, parse_experiment, parse_state
 from storage.control import ControlStore, JobState, KeyInfo, Scope
+from storage.control_traffic import Served, ServedHealth
 from storage.sql import Superseded
 
 AT = datetime(2026, 11, 23, 6, 15, tzinfo=UTC)
@@ -56,19 +61,19 @@ class ControlStoreContract:
     def test_a_key_opens_what_its_scopes_say(self, control: ControlStore) -> None:
         info, secret = control.create_key("shop", ["recommend", "ingest"], AT)
         assert info == KeyInfo(info.key_id, "shop", (Scope.INGEST, Scope.RECOMMEND), AT)
-        assert control.authenticate(secret, "ingest") == control.authenticate(secret, "recommend") == info
+        assert control.authenticate(secret, "ingest", at=AT) == control.authenticate(secret, "recommend", at=AT) == info
 
     def test_a_key_without_the_scope_is_forbidden(self, control: ControlStore) -> None:
         _, secret = control.create_key("shop", ["ingest", "admin"], AT)
         with pytest.raises(Forbidden, match=r"\(shop\) has the scopes admin, ingest; this needs 'profiles'"):
-            control.authenticate(secret, "profiles")
+            control.authenticate(secret, "profiles", at=AT)
 
     def test_secrets_that_were_never_given_out_are_unknown(self, control: ControlStore) -> None:
         info, secret = control.create_key("shop", ["ingest"], AT)
         forged = f"bespoke_{info.key_id}_{'A' * 43}"
         for wrong in ("", "x", secret[:-1], secret + "x", secret.swapcase(), forged, "bespoke_", "ü\ud800"):
             with pytest.raises(Unauthorized, match="not known") as caught:
-                control.authenticate(wrong, "ingest")
+                control.authenticate(wrong, "ingest", at=AT)
             assert type(caught.value) is Unauthorized
 
     def test_a_revoked_key_is_refused_and_says_when(self, control: ControlStore) -> None:
@@ -76,8 +81,29 @@ class ControlStoreContract:
         control.revoke_key(info.key_id, AT + timedelta(days=1))
         control.revoke_key(info.key_id, AT + timedelta(days=2))
         with pytest.raises(Unauthorized, match="revoked at 2026-11-24T06:15:00"):
-            control.authenticate(secret, "ingest")
+            control.authenticate(secret, "ingest", at=AT)
         assert [key.revoked_at for key in control.list_keys()] == [AT + timedelta(days=1)]
+
+    def test_a_key_is_good_until_it_expires_and_not_a_moment_longer(self, control: ControlStore) -> None:
+        until = AT + timedelta(days=90)
+        info, secret = control.create_key("trial", ["ingest"], AT, expires_at=until)
+        assert control.authenticate(secret, "ingest", at=until - timedelta(milliseconds=1)) == info
+        with pytest.raises(Unauthorized, match=r"\(trial\) expired at 2027-02-21T06:15:00"):
+            control.authenticate(secret, "ingest", at=until)
+        assert control.list_keys()[0].expires_at == until
+
+    def test_a_keys_rate_allows_a_second_of_it_at_once(self, control: ControlStore) -> None:
+        control.create_key("shop", ["ingest"], AT, rate=2.5)
+        control.create_key("site", ["ingest"], AT + timedelta(hours=1), rate=5, burst=50)
+        assert [(key.rate, key.burst) for key in control.list_keys()] == [(2.5, 3), (5.0, 50)]
+
+    @pytest.mark.parametrize(
+        "limits", [{"rate": 0}, {"rate": float("nan")}, {"burst": 5}, {"rate": 5, "burst": 0}, {"expires_at": AT}]
+    )
+    def test_limits_that_allow_nothing_are_refused(self, control: ControlStore, limits: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="expected"):
+            control.create_key("shop", ["ingest"], AT, **limits)
+        assert control.list_keys() == []
 
     def test_an_unknown_key_cannot_be_revoked(self, control: ControlStore) -> None:
         with pytest.raises(NotFound, match="'nope': no such key"):
@@ -95,7 +121,9 @@ class ControlStoreContract:
 
     @pytest.mark.parametrize("scopes", [[], ["read"], ["ingest", "write"]])
     def test_unknown_scopes_are_refused(self, control: ControlStore, scopes: list[str]) -> None:
-        with pytest.raises(ConfigError, match="expected some of ingest, recommend, profiles, experiments, admin"):
+        with pytest.raises(
+            ConfigError, match="expected some of ingest, recommend, profiles, experiments, admin, catalog, metrics"
+        ):
             control.create_key("shop", scopes, AT)
         assert control.list_keys() == []
 
@@ -153,6 +181,75 @@ class ControlStoreContract:
         control.end_experiment("hero", by="ada", at=AT)
         assert (control.experiments(), control.experiment("hero")) == ({}, None)
         assert [entry.value for entry in control.experiment_history("hero")] == [{"salt": "s"}, None]
+
+    def test_an_experiment_is_changed_in_the_knowledge_of_all_others(self, control: ControlStore) -> None:
+        control.set_experiment("other", {"traffic": 0.4}, by="ada", at=AT)
+        seen = []
+
+        def change(states: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+            seen.append(dict(states))
+            return {"traffic": 1 - states["other"]["traffic"]}
+
+        for _ in range(2):
+            control.change_experiment("hero", change, action="experiment.ramp", by="bob", at=AT, reason="room")
+        assert seen == [{"other": {"traffic": 0.4}}, {"other": {"traffic": 0.4}, "hero": {"traffic": 0.6}}]
+        assert [entry.value for entry in control.experiment_history("hero")] == [{"traffic": 0.6}]
+        (entry,) = control.audit_trail(subject="experiment:hero")
+        assert (entry.action, entry.by, entry.details["reason"]) == ("experiment.ramp", "bob", "room")
+
+    def test_a_change_that_is_refused_changes_nothing(self, control: ControlStore) -> None:
+        def refuse(_: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+            raise ConfigError("no")
+
+        with pytest.raises(ConfigError, match="no"):
+            control.change_experiment("hero", refuse, action="experiment.start", by="bob", at=AT)
+        assert (control.experiments(), control.audit_trail()) == ({}, [])
+
+    def test_changes_by_many_at_once_follow_one_another(self, control: ControlStore) -> None:
+        def more(states: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+            return {"n": states.get("hero", {"n": 0})["n"] + 1}
+
+        with ThreadPoolExecutor(4) as pool:
+            changes = [
+                pool.submit(control.change_experiment, "hero", more, action="experiment.ramp", by="ada", at=AT)
+                for _ in range(12)
+            ]
+        states = [change.result() or {} for change in changes]
+        assert sorted(state["n"] for state in states) == list(range(1, 13))
+
+    def test_an_experiment_that_waits_begins_when_its_last_pointer_is_set(self, control: ControlStore) -> None:
+        arms = [{"name": "old", "share": 1.0}, {"name": "new", "share": 0.0, "model": "challenger"}]
+        ramp = [{"after": "1 day", "shares": {"new": 0.5}}]
+        declared = parse_experiment("hero", {"salt": "s", "variants": arms, "ramp": ramp})
+        waiting = ExperimentState.begin(declared, at_ms=to_ms(AT), by="ada")
+        control.set_experiment("hero", waiting.model_dump(mode="json"), by="ada", at=AT)
+        later = AT + timedelta(days=9)
+        for n, pointer in enumerate(("champion", "challenger", "challenger", "popular")):
+            control.set_pointer(pointer, f"als@{n}", by="bob", reason="", at=later + n * LEASE)
+        state = parse_state("hero", control.experiment("hero"))
+        assert [phase.at_ms for phase in state.timeline] == [to_ms(later + LEASE), to_ms(later + LEASE) + DAY_MS]
+        actions = [entry.action for entry in control.audit_trail(subject="experiment:hero")]
+        assert actions == ["experiment.begin", "experiment.set"]
+
+    def test_a_pointer_that_somebody_else_moved_is_not_rolled_back(self, control: ControlStore) -> None:
+        point(control, "als@1", "als@2", "als@3")
+        with pytest.raises(Superseded, match="no longer names als@2"):
+            control.rollback_pointer("champion", by="guard", reason="", at=AT, expected="als@2")
+        assert control.rollback_pointer("champion", by="guard", reason="", at=AT, expected="als@3") == "als@2"
+
+    def test_health_of_versions_is_kept_by_replica_for_an_hour(self, control: ControlStore) -> None:
+        served = Served("als@1", "hero", "new")
+        rows = [
+            ServedHealth(served, AT + timedelta(minutes=n), Health(count=n, errors=1, latency=(1,) * BUCKETS))
+            for n in (0, 1)
+        ]
+        control.save_health("replica-1", [replace(rows[0], health=Health(9)), rows[1]], at=AT)
+        control.save_health("replica-1", rows[:1], at=AT)
+        control.save_health("replica-2", rows[:1], at=AT)
+        assert control.health(since=AT) == [rows[0], rows[0], rows[1]]
+        assert control.health(since=AT, until=AT + timedelta(minutes=1)) == [rows[0], rows[0]]
+        control.save_health("replica-2", [], at=AT + timedelta(hours=1, seconds=1))
+        assert control.health(since=AT) == [rows[1]]
 
     def test_a_pointer_and_an_experiment_may_share_a_name(self, control: ControlStore) -> None:
         control.set_experiment("champion", {"salt": "s"}, by="ada", at=AT)
@@ -260,7 +357,7 @@ class ControlStoreContract:
             point(control, "als@1")
             control.enqueue("train", {}, by="ada", at=AT)
         again = open_control()
-        assert again.authenticate(secret, "ingest").name == "shop"
+        assert again.authenticate(secret, "ingest", at=AT).name == "shop"
         assert again.pointer("champion") == "als@1"
         assert len(again.list_jobs()) == 1
         assert len(again.audit_trail()) == 2

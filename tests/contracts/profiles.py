@@ -274,7 +274,7 @@ class ProfileStoreContract:
         store.commit(replace(batch(0, 1, stored("a", 1)), memberships=rows))
         assert [row.user_id for row in store.members("s", limit=2)] == ["a", "c"]
         assert [row.user_id for row in store.members("s", after="c")] == ["d"]
-        assert store.segment_sizes() == {"s": 3}
+        assert (store.member_ids("s"), store.segment_sizes()) == (["a", "c", "d"], {"s": 3})
 
     def test_a_review_goes_on_where_it_was_unless_definitions_change(self, store: ProfileStore) -> None:
         assert store.review(0, fingerprint="x") == ""

@@ -6,11 +6,14 @@ from pathlib import Path
 import orjson
 import pytest
 
+from bespoke.catalog import Item
 from bespoke.clock import to_ms
 from bespoke.errors import ConfigError
-from bespoke.events import UserId
+from bespoke.events import ItemId, UserId
 from ingestion.importer import import_files
 from ingestion.mapping import Mapping
+from storage.control import ControlStore
+from storage.item_changes import ItemChange
 from storage.lake import Lake
 from storage.profiles import ProfileStore
 from storage.settings import Settings
@@ -114,6 +117,17 @@ def test_a_replay_is_received_when_it_happened(tills: Path, settings: Settings) 
     events = Lake(settings.lake_dir).events().to_pylist()
     basket = next(event for event in events if event["message_id"] == "basket-b2")
     assert basket["received_ms"] == basket["at_ms"] == to_ms(datetime(2026, 1, 2, 10, tzinfo=UTC))
+
+
+def test_a_catalog_file_is_the_newer_word_on_what_was_changed_live_before(tills: Path, settings: Settings) -> None:
+    with ControlStore(settings.control_url) as control:
+        sold_out = ItemChange(ItemId("p1"), {"available": False}, whole=False)
+        control.change_items([sold_out], by="k", at=datetime.now(UTC))
+        import_files(tills, Mapping.model_validate(BASKETS), settings)
+        assert control.items_since(0)[0][0].change == sold_out, "a replay describes the items as they always were"
+        import_files(tills, Mapping.model_validate({**BASKETS, "replay": False, "name": "now"}), settings)
+        (live,) = control.items_since(0)[0]
+    assert live.change.onto(None) == Item(ItemId("p1"), category=("MILK",))
 
 
 def test_importing_the_same_again_is_refused_and_asked_for_changes_nothing(tills: Path, settings: Settings) -> None:

@@ -9,8 +9,9 @@ import pytest
 from bespoke.clock import DAY_MS
 from bespoke.errors import TrainingError
 from bespoke.events import InteractionType, ItemId, UserId
-from bespoke.models.base import History, Interactions, InteractionWeights, Vocabulary, item_mass
+from bespoke.models.base import History, Interactions, InteractionWeights, item_mass
 from bespoke.profiles import Recent
+from bespoke.vocabulary import Vocabulary
 
 
 def test_a_vocabulary_refuses_repeated_ids() -> None:

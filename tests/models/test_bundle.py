@@ -21,13 +21,14 @@ from bespoke.models.als import AlsConfig
 from bespoke.models.base import AnyArray, History, Interactions
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.bundle import Window, checked_manifest, read_bundle, read_manifest, seal, write_bundle
+from bespoke.models.nearest import Codes
 from bespoke.models.registry import MODELS
 from bespoke.models.tensors import map_arrays, write_arrays
 
 DAY = datetime(2026, 1, 31, tzinfo=UTC)
 ITEMS = [
     Item(ItemId("i0"), name="Ice", category=("GROCERY", "FRZN ICE"), brand="National", price=1.5),
-    Item(ItemId("i1"), available=False),
+    Item(ItemId("i1"), available=False, text="cold", rebuy_after_days=7.0),
 ]
 DETAILS: dict[str, Any] = {
     "name": "als",
@@ -66,7 +67,7 @@ def test_what_was_written_is_read(folder: Path, model: Blend, history_of: Callab
     bundle = read_bundle(folder)
     history = history_of("i1", user="u01")
     np.testing.assert_array_equal(bundle.model.scores(history), model.scores(history))
-    assert bundle.items == {item.item_id: item for item in ITEMS}
+    assert [bundle.table.item(row) for row in range(len(bundle.table))] == ITEMS
     assert bundle.manifest.kind == "blend" and bundle.manifest.metrics == {"ndcg@20": 0.25}
     assert bundle.manifest.window.until == DAY and bundle.manifest == read_manifest(folder)
     assert bundle.popular[0] == "i0" and len(bundle.popular) == 10
@@ -98,7 +99,7 @@ def test_arrays_stay_in_the_file(folder: Path) -> None:
         assert isinstance(base, mmap.mmap) and not array.flags.writeable
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.json", "popular.json", "items.parquet"])
+@pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.parquet", "popular.json", "items.parquet"])
 def test_an_altered_file_is_refused(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -190,6 +191,38 @@ def test_a_popular_list_that_is_no_list_of_ids_is_refused(folder: Path, popular:
     rehash(folder, "popular.json")
     with pytest.raises(BundleError):
         read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.table({"of": ["items"] * 2, "id": ["i0", "i0"]}),
+        pa.table({"of": ["items"] * 2, "id": ["i0", None]}),
+        pa.table({"of": ["items"], "id": [1]}),
+        pa.table({"id": ["i0"]}),
+    ],
+    ids=["twice", "missing", "number", "column"],
+)
+def test_a_vocabulary_that_does_not_fit_is_refused(folder: Path, ids: pa.Table) -> None:
+    pq.write_table(ids, folder / "vocabulary.parquet")
+    rehash(folder, "vocabulary.parquet")
+    with pytest.raises(BundleError):
+        read_bundle(folder)
+
+
+def test_codes_of_other_vectors_are_refused(folder: Path, model: Blend) -> None:
+    codes = Codes.of(model.als.item_ID[::-1].copy())
+    write_arrays(folder / "nearest.safetensors", codes.arrays())
+    rehash(folder, "nearest.safetensors")
+    with pytest.raises(BundleError, match="of other vectors"):
+        read_bundle(folder)
+
+
+def test_what_searches_look_at_stays_in_the_file(folder: Path) -> None:
+    model = read_bundle(folder).model
+    assert isinstance(model, Blend)
+    for array in (model.nearest.codes.code_IW, model.nearest.vector_ID, model.als.user_UD):
+        assert not array.flags.owndata and not array.flags.writeable
 
 
 def test_a_model_that_did_not_train_is_not_written(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_person_looks_the_same_in_training_and_in_serving() -> None:
 
 
 def served(histories: Sequence[History], items: Sequence[str], limit: int = 100) -> Lines:
-    from bespoke.models.base import Vocabulary
+    from bespoke.vocabulary import Vocabulary
 
     vocabulary = Vocabulary(ItemId(item) for item in items)
     return lines_of(histories, vocabulary=vocabulary, weights=InteractionWeights(), limit=limit)

@@ -5,11 +5,12 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from bespoke.models.base import Interactions, Vocabulary
+from bespoke.models.base import Interactions
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_examples import Batch, Examples
 from bespoke.models.two_tower_tables import Sizes, at_random
 from bespoke.models.two_tower_trainer import Trainer
+from bespoke.vocabulary import Vocabulary
 
 PEOPLE, ITEMS, BUCKETS = 12, 20, 6
 FULL = TwoTowerConfig(

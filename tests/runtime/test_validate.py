@@ -1,13 +1,14 @@
 """A mistake in config/ is found before anything starts."""
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bespoke.errors import ConfigError
 from bespoke.models.registry import model_of_kind
-from runtime.validate import start_problems, validate_config
+from runtime.validate import config_notices, start_problems, validate_config
 from training.configs import load_config
 
 
@@ -80,3 +81,46 @@ def test_a_subscriber_of_an_unknown_segment_is_told(config: Path) -> None:
     (config / "subscribers.toml").write_text('[crm]\ncallback = "json:loads"\nsegments = ["nobodies"]\n')
     [problem] = validate_config(config)
     assert "crm: no segment 'nobodies'; there are: at_risk" in problem
+
+
+def test_a_mistake_in_a_rule_is_told_with_its_place_and_keeps_it_from_starting(config: Path) -> None:
+    (config / "rules.toml").write_text('[a]\nwhen = { surfce = "home" }\nexclude = { filter = "price > 5" }\n')
+    for problems in (validate_config(config), start_problems(config)):
+        [problem] = problems
+        assert problem.startswith(f"{config}/rules.toml: a: when.surfce: got 'home', expected 'surface'")
+
+
+def test_a_rule_for_an_unknown_segment_is_told(config: Path) -> None:
+    (config / "rules.toml").write_text('[a]\nwhen = { segment = "at_rsk" }\nexclude = { filter = "price > 5" }\n')
+    [problem] = validate_config(config)
+    assert problem.startswith(f"{config}/rules.toml: rule 'a': no segment 'at_rsk', expected 'at_risk'; there are: ")
+    assert start_problems(config) == [problem]
+
+
+def test_rules_that_contradict_one_another_are_told_and_stop_nothing(config: Path) -> None:
+    (config / "rules.toml").write_text('[a]\npin = { items = ["x"] }\n[b]\npin = { items = ["y"] }\n')
+    [problem] = validate_config(config)
+    assert problem.startswith(f"{config}/rules.toml: rules 'a' and 'b' can hold for the same request, and both pin")
+    assert start_problems(config) == []
+
+
+def test_a_rule_that_has_ended_is_worth_a_look_and_no_problem(config: Path) -> None:
+    (config / "rules.toml").write_text('[a]\nends = 2026-01-01T00:00:00Z\npin = { items = ["x"] }\n')
+    assert validate_config(config) == []
+    [notice] = config_notices(config, at=datetime(2026, 6, 1, tzinfo=UTC))
+    assert "rule 'a' ended 2026-01-01" in notice
+    (config / "rules.toml").write_text("[")
+    assert config_notices(config, at=datetime(2026, 6, 1, tzinfo=UTC)) == []
+
+
+def test_an_experiment_for_an_unknown_segment_is_told(config: Path) -> None:
+    path = config / "experiments.toml"
+    path.write_text(path.read_text().replace("[champion-challenger]", '[champion-challenger]\naudience = "at_rsk"', 1))
+    [problem] = validate_config(config)
+    assert problem.startswith(f"{path}: champion-challenger: no segment 'at_rsk'; there are: ")
+
+
+def test_a_holdout_may_not_name_a_kind_of_model_that_does_not_exist(config: Path) -> None:
+    path = config / "experiments.toml"
+    path.write_text(path.read_text() + '[holdout]\nshare = 0.1\nsalt = "h"\nmodel = "tarot@1"\n')
+    assert "tarot" in validate_config(config)[0]

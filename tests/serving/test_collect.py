@@ -216,5 +216,5 @@ def test_log_out_of_reach_means_503_and_try_again(settings: Settings, client_of:
 def test_probes_need_no_key(collector: httpx.Client) -> None:
     answers = {path: collector.get(path, auth=httpx.Auth()) for path in ("/healthz", "/readyz", "/openapi.json")}
     assert answers["/healthz"].json() == {"status": "ok"}
-    assert answers["/readyz"].json() == {"ready": True, "lacks": []}
+    assert answers["/readyz"].json() == {"ready": True, "models": [], "lacks": []}
     assert answers["/openapi.json"].json()["info"]["title"] == "Bespoke collector"

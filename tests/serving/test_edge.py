@@ -4,21 +4,24 @@ import asyncio
 import gzip
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from bespoke.errors import BespokeError, BundleError, ConfigError, NotFound, TrainingError, Unavailable
 from serving.edge import Limits, add_edge
 from serving.errors import add_error_handlers
+from serving.metrics import Metrics
 
-LIMITS = Limits(max_body_bytes=1_000, max_in_flight=2, timeout_s=0.2)
+LIMITS = Limits(max_body_bytes=1_000, max_in_flight=2, timeout_s=30.0)
 
 
 class Site:
     """An application behind the edge, whose ``/wait`` answers when it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = LIMITS) -> None:
         self.app = FastAPI()
         self.arrived, self.let_go = asyncio.Semaphore(0), asyncio.Event()
         self.app.post("/size")(self.size)
@@ -26,7 +29,7 @@ class Site:
         self.app.get("/fail")(self.fail)
         self.app.get("/healthz")(self.healthz)
         add_error_handlers(self.app)
-        add_edge(self.app, LIMITS)
+        add_edge(self.app, limits)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://test")
 
     async def size(self, request: Request) -> int:
@@ -113,7 +116,7 @@ def test_requests_past_the_limit_get_503_and_probes_pass() -> None:
 
 def test_slow_request_gets_504() -> None:
     async def run() -> None:
-        answer = await Site().client.get("/wait")
+        answer = await Site(replace(LIMITS, timeout_s=0.05)).client.get("/wait")
         assert answer.status_code == 504
         assert answer.json()["code"] == "timeout"
 
@@ -136,5 +139,54 @@ def test_unknown_path_answers_in_the_one_form() -> None:
         answer = await Site().client.get("/nowhere")
         assert answer.status_code == 404
         assert answer.json() == {"success": False, "code": "not_found", "message": "Not Found"}
+
+    asyncio.run(run())
+
+
+SECRET = "postgresql://bespoke:secret@db/alice"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [BespokeError, ConfigError, BundleError, TrainingError, NotFound, Unavailable, ValueError, KeyError, OSError],
+)
+def test_no_error_of_ours_or_of_others_shows_its_text(kind: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    async def fails(person: str) -> None:
+        raise kind(SECRET)
+
+    async def run() -> None:
+        app = FastAPI()
+        app.get("/people/{person}")(fails)
+        add_error_handlers(app)
+        add_edge(app, LIMITS)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            answer = await client.get("/people/alice")
+        assert answer.status_code == (503 if kind is Unavailable else 500)
+        assert answer.json()["success"] is False
+        assert ("retry-after" in answer.headers) == (answer.status_code == 503)
+        assert "secret" not in answer.text and "alice" not in answer.text and kind.__name__ not in answer.text
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(run())
+    # httpx, the test's own client, tells what it asked for.
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("serving")]
+    assert any("/people/{person}" in line for line in logged)
+    assert not any("secret" in line or "alice" in line for line in logged)
+
+
+def test_compressed_request_is_known_by_its_route_too() -> None:
+    async def run() -> None:
+        metrics = Metrics("test")
+        app = FastAPI()
+
+        @app.post("/people/{person}")
+        async def take(person: str, request: Request) -> int:
+            return len(await request.body())
+
+        add_edge(app, LIMITS, metrics=metrics)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            body = gzip.compress(b"x" * 10)
+            assert (await client.post("/people/alice", content=body, headers={"Content-Encoding": "gzip"})).json() == 10
+        assert b'route="/people/{person}",status="200"} 1.0' in metrics.scrape()
 
     asyncio.run(run())

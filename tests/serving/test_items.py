@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from bespoke.catalog import Item
 from bespoke.clock import DAY_MS, HOUR_MS, FixedClock, to_ms
 from bespoke.errors import Unavailable
 from bespoke.events import ItemId
@@ -87,7 +88,7 @@ def test_an_item_says_what_everybody_does_with_it_as_of_the_request(site: httpx.
     answer = get(site, "tea")
     assert answer.status_code == 200, answer.text
     found = answer.json()
-    assert set(found) == {"itemId", "asOf", "features", "stale", "degraded"}
+    assert set(found) == {"itemId", "catalog", "asOf", "features", "stale", "degraded"}
     assert (found["itemId"], found["stale"], found["degraded"]) == ("tea", False, None)
     assert datetime.fromisoformat(found["asOf"]) == NOW - timedelta(hours=1)
     features = found["features"]
@@ -138,3 +139,45 @@ def test_items_need_a_key_for_recommendations(site: httpx.Client, new_key: Calla
     assert get(site, "tea").status_code == 401
     site.auth = (new_key("profiles"), "")
     assert get(site, "tea").status_code == 403
+
+
+def test_the_catalog_s_words_stand_beside_the_features_and_alone_where_nobody_did_anything(
+    client_of: ClientOf, online: OnlineItems
+) -> None:
+    catalog = {ItemId(name): Item(ItemId(name), "Tea", ("DRINKS",), price=2.5) for name in ("tea", "new")}
+    app = FastAPI()
+    answers = Items(online, threads=ThreadPoolExecutor(1), describe=catalog.get)
+    time = request_time(FixedClock(NOW), replay=False)
+    app.include_router(item_routes(answers, check_key=lambda: None, time=time))
+    add_error_handlers(app)
+    with client_of(app) as site:
+        tea, new = get(site, "tea").json(), get(site, "new").json()
+        assert get(site, "viewed").json()["catalog"] is None
+    assert (
+        tea["catalog"]
+        == new["catalog"]
+        == {
+            "name": "Tea",
+            "category": ["DRINKS"],
+            "brand": None,
+            "price": 2.5,
+            "available": True,
+            "rebuyAfterDays": None,
+        }
+    )
+    assert (tea["features"]["views_7d"], new["features"]["views_7d"], new["asOf"]) == (8, None, None)
+
+
+def test_while_features_cannot_be_read_the_catalog_s_words_are_told_and_that_they_are_all(
+    client_of: ClientOf, settings: Settings
+) -> None:
+    app, away = FastAPI(), OnlineItems(settings)
+    tea = Item(ItemId("tea"), "Tea")
+    answers = Items(away, threads=ThreadPoolExecutor(1), describe={tea.item_id: tea}.get)
+    time = request_time(FixedClock(NOW), replay=False)
+    app.include_router(item_routes(answers, check_key=lambda: None, time=time))
+    add_error_handlers(app)
+    with client_of(app) as site:
+        told, unknown = get(site, "tea"), get(site, "nothing")
+    assert (told.json()["catalog"]["name"], told.json()["degraded"]) == ("Tea", "features_unavailable")
+    assert unknown.status_code == 503

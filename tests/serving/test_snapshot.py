@@ -7,9 +7,9 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from bespoke.events import UserId
 from bespoke.experiments import Experiment, Variant
 from serving.follower import SnapshotFollower
+from serving.snapshot import Choice
 from storage.bundles import BundleStore
 from storage.control import ControlStore
 from storage.settings import Settings
@@ -28,7 +28,19 @@ HALVES = Experiment(
 @pytest.fixture
 def follower(settings: Settings) -> SnapshotFollower:
     """Return a follower that looks only when it is told to."""
-    return SnapshotFollower(ControlStore(settings.control_url), BundleStore(settings.bundles_dir))
+    return followed(settings)
+
+
+def followed(settings: Settings, *, poll_s: float = 0.5) -> SnapshotFollower:
+    """Return a follower of an installation whose folder of settings is empty."""
+    control, bundles = ControlStore(settings.control_url), BundleStore(settings.bundles_dir)
+    return SnapshotFollower(control, bundles, config_dir=settings.home / "config", poll_s=poll_s)
+
+
+def chosen(follower: SnapshotFollower, person: str = "u") -> Choice:
+    """Return what answers somebody."""
+    snapshot = follower.snapshot
+    return snapshot.choose(snapshot.traffic.place((person, None), at_ms=0))
 
 
 def point(settings: Settings, name: str, version: str, at: datetime) -> None:
@@ -46,7 +58,7 @@ def split(settings: Settings, at: datetime) -> None:
 def test_snapshot_follows_the_pointer(
     settings: Settings, follower: SnapshotFollower, publish: Publish, now: datetime
 ) -> None:
-    assert follower.snapshot.choose(UserId("u")).model.bundle is None
+    assert chosen(follower).model.bundle is None
     for _ in range(2):
         version = publish("popularity", {"a": 2, "b": 1})
         point(settings, "champion", version, now)
@@ -124,11 +136,12 @@ def test_split_is_sticky_and_near_its_shares(
     point(settings, "challenger", publish("two", {"a": 1}), now)
     split(settings, now)
     follower.poll()
-    people = [UserId(f"u{n}") for n in range(2_000)]
-    first = [follower.snapshot.choose(person) for person in people]
-    assert [follower.snapshot.choose(person) for person in people] == first
+    people = [f"u{n}" for n in range(2_000)]
+    first = [chosen(follower, person).placement for person in people]
+    assert [chosen(follower, person).placement for person in people] == first
     assert 0.45 < np.mean([choice.variant == "new" for choice in first]) < 0.55
-    names = {(c.variant, c.model.bundle.manifest.name) for c in first if c.model.bundle}
+    both = [chosen(follower, person) for person in people[:50]]
+    names = {(c.placement.variant, c.model.bundle.manifest.name) for c in both if c.model.bundle}
     assert names == {("old", "one"), ("new", "two")}
 
 
@@ -138,12 +151,12 @@ def test_experiment_waits_until_each_of_its_pointers_names_a_version(
     point(settings, "champion", publish("one", {"a": 1}), now)
     split(settings, now)
     follower.poll()
-    choices = [follower.snapshot.choose(UserId(f"u{n}")) for n in range(50)]
-    assert {(c.experiment, c.variant, c.degraded) for c in choices} == {(None, None, None)}
+    choices = [chosen(follower, f"u{n}") for n in range(50)]
+    assert {(c.placement.experiment, c.placement.variant, c.degraded) for c in choices} == {(None, None, None)}
     assert follower.lacks == ("experiment test waits: nothing was promoted to challenger",)
     point(settings, "challenger", publish("two", {"a": 1}), now)
     follower.poll()
-    assert follower.snapshot.choose(UserId("u")).experiment == "test"
+    assert chosen(follower).placement.experiment == "test"
     assert not follower.lacks
 
 
@@ -156,7 +169,7 @@ def test_an_experiment_that_waits_leaves_the_traffic_to_the_next_one(
     with ControlStore(settings.control_url) as control:
         control.set_experiment(later.name, later.model_dump(mode="json"), by="test", at=now)
     follower.poll()
-    assert follower.snapshot.choose(UserId("u")).experiment == "ztest"
+    assert chosen(follower).placement.experiment == "ztest"
 
 
 def test_variant_whose_version_cannot_be_loaded_gets_the_champion_and_says_so(
@@ -167,8 +180,8 @@ def test_variant_whose_version_cannot_be_loaded_gets_the_champion_and_says_so(
     split(settings, now)
     follower.poll()
     assert follower.lacks == ("model challenger: not loadable",)
-    choices = [follower.snapshot.choose(UserId(f"u{n}")) for n in range(50)]
-    assert {(c.variant, c.degraded) for c in choices} == {("old", None), ("new", "variant_model_missing")}
+    choices = [chosen(follower, f"u{n}") for n in range(50)]
+    assert {(c.placement.variant, c.degraded) for c in choices} == {("old", None), ("new", "variant_model_missing")}
     assert {c.model.name for c in choices} == {"champion"}
 
 
@@ -178,7 +191,7 @@ def test_follower_keeps_its_snapshot_while_the_control_store_is_away(
     version = publish("one", {"a": 1})
     point(settings, "champion", version, now)
     control = ControlStore(settings.control_url)
-    follower = SnapshotFollower(control, BundleStore(settings.bundles_dir))
+    follower = SnapshotFollower(control, BundleStore(settings.bundles_dir), config_dir=settings.config_dir)
     settings.home.joinpath("control.db").rename(settings.home / "away.db")
     settings.home.joinpath("control.db").write_text("no database")
     control.close()
@@ -188,7 +201,7 @@ def test_follower_keeps_its_snapshot_while_the_control_store_is_away(
 
 
 def test_running_follower_takes_a_new_pointer(settings: Settings, publish: Publish, now: datetime) -> None:
-    follower = SnapshotFollower(ControlStore(settings.control_url), BundleStore(settings.bundles_dir), poll_s=0.01)
+    follower = followed(settings, poll_s=0.01)
     follower.start()
     version = publish("one", {"a": 1})
     point(settings, "champion", version, now)

@@ -25,6 +25,8 @@ import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.support.certificates import Certificate
+
 READY_TIMEOUT_S = 60.0
 POLL_S = 0.02
 PASSWORD = "not-to-be-shown"
@@ -97,13 +99,18 @@ class Server:
 
 
 @contextmanager
-def running_redis() -> Iterator[Server]:
-    """Run a Redis that stores nothing on disk."""
+def running_redis(certificate: Certificate | None = None) -> Iterator[Server]:
+    """Run a Redis that stores nothing on disk; with a certificate it speaks TLS and nothing else."""
     program = _program("redis-server")
     port = free_port()
-    client = redis.Redis(port=port)
+    client = redis.Redis(port=port, ssl=certificate is not None, ssl_ca_certs=certificate and str(certificate.public))
     with _folder() as folder:
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        ports = ["--port", str(port)]
+        if certificate is not None:
+            ports = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"]
+            ports += ["--tls-cert-file", str(certificate.public), "--tls-key-file", str(certificate.key)]
+            ports += ["--tls-ca-cert-file", str(certificate.public)]
+        command = [program, *ports, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         with client, _running(Server(command, port=port, folder=folder, ready=client.ping)) as server:
             yield server
 
@@ -146,8 +153,11 @@ def running_postgres() -> Iterator[str]:
 
 
 @contextmanager
-def own_postgres() -> Iterator[Server]:
-    """Run a PostgreSQL; :func:`postgres_url` is its address. It survives being stopped, but no power cut."""
+def own_postgres(certificate: Certificate | None = None) -> Iterator[Server]:
+    """Run a PostgreSQL; :func:`postgres_url` is its address. It survives being stopped, but no power cut.
+
+    With a certificate it speaks TLS to whoever asks for it.
+    """
     programs = _postgres_folder()
     if programs is None:
         _missing("initdb and postgres (PostgreSQL)")
@@ -161,6 +171,15 @@ def own_postgres() -> Iterator[Server]:
         subprocess.run(command, check=True, capture_output=True, cwd=folder, user=user)
         command = [f"{programs}/postgres", "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
         command += ["-F"]  # Without fsync: a test survives no power cut anyway.
+        if certificate is not None:
+            for kind, file in (("cert", certificate.public), ("key", certificate.key)):
+                held = folder / file.name
+                held.write_bytes(file.read_bytes())
+                held.chmod(0o600)
+                if user is not None:
+                    shutil.chown(held, user)
+                command += ["-c", f"ssl_{kind}_file={held}"]
+            command += ["-c", "ssl=on"]
         ready = lambda: psycopg.connect(connect).close()  # noqa: E731
         # Killed, it would leave children that go on answering for a moment; SIGQUIT ends them at once, unclean too.
         crash = signal.SIGQUIT

@@ -1,4 +1,4 @@
-"""Items: what can be recommended."""
+"""One item, and a catalog of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ class Item:
     available: bool = True
     text: str | None = None
     """Whatever else describes it in words."""
+    rebuy_after_days: float | None = None
+    """Not recommended again to whoever bought it within so many days; None: at once."""
 
 
 Catalog = Mapping[ItemId, Item]

@@ -1,0 +1,250 @@
+"""The engine: one pipeline over one variant's sources. It answers a request in stages, in one thread.
+
+draw candidates, filtered -> blend -> diversify -> rules -> promotions -> explore -> explain
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from bespoke.clock import from_ms
+from bespoke.expressions import parse_expression
+from bespoke.models.base import RowArray
+from bespoke.models.retrieval import Retrieved
+from bespoke.recommend.blending import Blended, Drawn, blend
+from bespoke.recommend.candidates import Draw, draw, history_of
+from bespoke.recommend.diversity import diversify
+from bespoke.recommend.explaining import own_lines, reasons
+from bespoke.recommend.exploration import Explored, explore
+from bespoke.recommend.filtering import Excluded, Masks, excluded
+from bespoke.recommend.placed import Allowed, BoolArray, PlacedModel
+from bespoke.recommend.promoting import Promoted, promote
+from bespoke.recommend.request import Decision, Promotion, Question, Recommended, Request, RuleCount
+from bespoke.recommend.settings import Pipeline
+from bespoke.recommend.sources import Sources
+from bespoke.recommend.timing import NEVER_LATE, Stopwatch
+from bespoke.recommend.trace import Trace
+from bespoke.rules import Moment, Rule, RuleBook, Ruled
+
+DIVERSIFY = "diversify"
+MOST_PROMOTED = 100
+"""So many popular items stand by for a promotion, besides candidates."""
+
+PlaceArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A list on its way: what each stage made of it."""
+
+    drawn: Draw
+    blended: Blended
+    diversified: PlaceArray
+    ruled: Ruled
+    promoted: Promoted
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Immutable, so threads may share it."""
+
+    pipeline: Pipeline
+    sources: Sources
+    masks: Masks
+    book: RuleBook
+    vectors: PlacedModel | None
+    """Whose item vectors tell how alike items are."""
+
+    @classmethod
+    def of(
+        cls,
+        sources: Sources,
+        *,
+        pipeline: Pipeline | None = None,
+        rules: Sequence[Rule] = (),
+        book: RuleBook | None = None,
+    ) -> Self:
+        """Put an engine together.
+
+        Args:
+            sources: what candidates come from.
+            pipeline: the default one where None.
+            rules: business rules.
+            book: the same, where they were looked up in ``sources.table`` before.
+        """
+        pipeline = pipeline or Pipeline()
+        table = sources.table
+        mask_T = table.available_T
+        if pipeline.filter is not None:
+            mask_T = mask_T & parse_expression(pipeline.filter).mask(table)
+        placed = [sources.model, *(sources.pointed[name] for name in pipeline.pointers if name in sources.pointed)]
+        vectors = next((one for one in placed if one is not None and one.directions is not None), None)
+        return cls(pipeline, sources, Masks(table, Allowed(mask_T)), book or RuleBook.of(rules, table), vectors)
+
+    def recommend(self, request: Request, *, timer: Callable[[], float] = time.perf_counter) -> Decision:
+        """Answer one request. It has ``num_results`` items if the catalog holds so many that may come.
+
+        Args:
+            request: what is asked. The same request has the same answer, but for what is skipped because it is late.
+            timer: tells seconds that pass.
+
+        Raises:
+            ExpressionError: a parameter of a filter has no value.
+        """
+        watch = Stopwatch(timer)
+        with watch.stage("filter"):
+            allowed = self.masks.of(request.filter)
+            barred = excluded(request, self.pipeline, self.sources.table, rebuys=self.masks.rebuys)
+        moment = Moment(from_ms(request.at_ms), request.segments, request.surface, request.channel, request.context)
+        made = self._made(request, allowed, barred, moment, watch)
+        gates_T = self.book.barred(moment)
+        taken = [one for one in made.ruled.applied if one.rule in self.book.gates]
+        if gates_T is not None and taken and len(made.promoted.row_K) < request.num_results:
+            # Rules took away so much that the list is short: what they leave is asked for alone.
+            # What was late is left out again, and nothing else: so a repeated decision takes the same way.
+            again = replace(request, skip=request.skip | frozenset(made.drawn.skipped))
+            left = self._made(again, Allowed(allowed.mask_T & ~gates_T), barred, moment, watch, deadlines=False)
+            made = replace(left, ruled=replace(left.ruled, applied=(*taken, *left.ruled.applied)))
+        with watch.stage("explore"):
+            explored = explore(
+                len(made.promoted.row_K),
+                num_results=request.num_results,
+                pinned=made.promoted.pinned_K,
+                settings=self.pipeline.exploration,
+                seed=request.seed,
+            )
+        with watch.stage("explain"):
+            items = self._explain(request, made, explored)
+        drawn, blended, row_K = made.drawn, made.blended, made.promoted.row_K
+        trace = Trace(
+            source_names=blended.sources,
+            row_C=blended.row_C,
+            score_C=blended.score_C,
+            rank_CS=blended.rank_CS,
+            excluded_T=barred.reason_of,
+            barred_T=gates_T,
+            diversified=blended.row_C[made.diversified],
+            ruled=row_K,
+            explored=row_K[explored.place_K],
+        )
+        skipped = tuple(dict.fromkeys(drawn.skipped))
+        counts = tuple(RuleCount(one.rule, one.items, one.cost) for one in made.ruled.applied)
+        return Decision(items, drawn.degraded, skipped, counts, tuple(watch.stages), trace)
+
+    def _made(
+        self,
+        request: Request,
+        allowed: Allowed,
+        barred: Excluded,
+        moment: Moment,
+        watch: Stopwatch,
+        *,
+        deadlines: bool = True,
+    ) -> "_Made":
+        """Go through the stages from candidates to promotions."""
+        with watch.stage("candidates"):
+            drawn = self._draw(request, allowed, barred, watch if deadlines else NEVER_LATE)
+        with watch.stage("blend"):
+            blended = blend(drawn.drawn, self.pipeline.blend)
+        with watch.stage(DIVERSIFY):
+            diversified = self._diversify(request, blended, drawn, watch if deadlines else NEVER_LATE)
+        with watch.stage("rules"):
+            ruled, promoted = self._rule(request, blended, diversified, drawn, moment)
+        return _Made(drawn, blended, diversified, ruled, promoted)
+
+    def _draw(self, request: Request, allowed: Allowed, barred: Excluded, watch: Stopwatch) -> Draw:
+        if request.question is Question.RANK:
+            return self._listed(request, allowed, barred)
+        return draw(
+            request,
+            sources=self.sources,
+            allowed=allowed,
+            excluded_T=barred.rows,
+            settings=self.pipeline.sources,
+            late=lambda: watch.late(self.pipeline.deadlines.candidates_ms),
+        )
+
+    def _listed(self, request: Request, allowed: Allowed, barred: Excluded) -> Draw:
+        """Return the caller's own list as candidates, scored by the variant's model."""
+        row_N = self.sources.table.items.rows(dict.fromkeys(request.rank))
+        row_N = row_N[row_N >= 0]
+        row_N = row_N[allowed.mask_T[row_N] & ~np.isin(row_N, barred.rows)]
+        state = Draw(request, self.sources, allowed, barred.rows, [], [], request.degraded)
+        if not len(row_N):
+            return state
+        score_N = state.scored(row_N, history_of(request))
+        order_N = np.argsort(-score_N, kind="stable")
+        state.drawn.append(Drawn("ranked", 1.0, Retrieved(row_N[order_N], score_N[order_N]), leads=True))
+        return state
+
+    def _diversify(self, request: Request, blended: Blended, drawn: Draw, watch: Stopwatch) -> PlaceArray:
+        """Return the places of the blended candidates in a diverse order."""
+        settings, everything = self.pipeline.diversity, np.arange(len(blended.row_C))
+        if not settings.active or request.question is Question.RANK:
+            return everything
+        if DIVERSIFY in request.skip:
+            drawn.skipped.append(DIVERSIFY)
+            return everything
+        pool = max(settings.pool, request.num_results)
+        row_M, table = blended.row_C[:pool], self.sources.table
+        order_M = diversify(
+            blended.score_C[:pool],
+            num_results=request.num_results,
+            settings=settings,
+            vector_MD=None if self.vectors is None else self.vectors.vectors(row_M),
+            category_M=table.narrowest_T[row_M],
+            brand_M=table.brand_T[row_M],
+            late=lambda: watch.late(self.pipeline.deadlines.diversify_ms),
+        )
+        if order_M is None:
+            drawn.skipped.append(DIVERSIFY)
+            return everything
+        return np.concatenate([order_M, everything[len(order_M) :]])
+
+    def _rule(
+        self, request: Request, blended: Blended, diversified: PlaceArray, drawn: Draw, moment: Moment
+    ) -> tuple[Ruled, Promoted]:
+        row_C, score_C = blended.row_C[diversified], blended.score_C[diversified]
+        may_T = drawn.allowed.mask_T
+        if request.question is Question.RANK:
+            may_T = np.zeros_like(may_T)
+            may_T[row_C] = True
+        elif len(drawn.excluded_T):
+            may_T = may_T.copy()
+            may_T[drawn.excluded_T] = False
+        ruled = self.book.apply(row_C, score_C, moment=moment, num_results=request.num_results, allowed_T=may_T)
+        promotions = [(one.name, one.share, self._promotable(one, ruled, may_T, moment)) for one in request.promotions]
+        promoted = promote(ruled.row_C, pinned_C=ruled.pinned_C, promotions=promotions, num_results=request.num_results)
+        return ruled, promoted
+
+    def _promotable(self, promotion: Promotion, ruled: Ruled, may_T: BoolArray, moment: Moment) -> RowArray:
+        """Return what a promotion may show, best first: candidates, then what is popular."""
+        mask_T = promotion.filter.expression.mask(self.sources.table, promotion.filter.values)
+        known = ruled.row_C[mask_T[ruled.row_C]]
+        if self.sources.popular is None:
+            return known
+        mask_T &= may_T
+        if (gates_T := self.book.barred(moment)) is not None:
+            mask_T &= ~gates_T
+        more = self.sources.popular.take(k=MOST_PROMOTED, allowed=Allowed(mask_T), exclude_T=known)
+        return np.concatenate([known, more.row_K])
+
+    def _explain(self, request: Request, made: "_Made", explored: Explored) -> tuple[Recommended, ...]:
+        blended, ruled, promoted = made.blended, made.ruled, made.promoted
+        ids, rows = self.sources.table.items.ids, promoted.row_K[explored.place_K].tolist()
+        place_of = {row: place for place, row in enumerate(blended.row_C.tolist())}
+        rules_of = dict(zip(ruled.row_C.tolist(), ruled.rule_C, strict=True))
+        own = own_lines(request.recent, {ids[row] for row in rows})
+        items = []
+        for row, propensity in zip(rows, explored.propensity_K.tolist(), strict=True):
+            place = place_of.get(row)
+            rules = (*rules_of.get(row, ()), *((promoted.name_of[row],) if row in promoted.name_of else ()))
+            source = "rule" if place is None else blended.sources[blended.best_C[place]]
+            score = 0.0 if place is None else float(blended.score_C[place])
+            why = reasons(source, own.get(ids[row], ()), at_ms=request.at_ms)
+            items.append(Recommended(ids[row], score, source, why, propensity, rules))
+        return tuple(items)

@@ -1,0 +1,158 @@
+"""Models placed in one table of items: their answers in the table's rows. T is the number of items in the table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from bespoke.catalog import ItemTable
+from bespoke.models.base import FloatArray, History, Model, RowArray
+from bespoke.models.nearest import Directions
+from bespoke.models.retrieval import Retrieved, item_vectors, retrieve, similar
+
+BoolArray = npt.NDArray[np.bool_]
+NOTHING = Retrieved(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
+
+
+class Allowed:
+    """Which items of a table may come, as a mask that many requests share."""
+
+    __slots__ = ("__weakref__", "all", "mask_T")
+
+    def __init__(self, mask_T: BoolArray) -> None:
+        self.mask_T = mask_T
+        self.all = bool(mask_T.all())
+
+
+@dataclass(frozen=True)
+class PlacedModel:
+    """A model, and where its items stand in the table."""
+
+    name: str
+    """What answers call it."""
+    model: Model
+    row_I: RowArray
+    """The table's row of each of the model's items."""
+    item_T: RowArray
+    """The model's row of each item of the table, -1 where it has none."""
+    directions: Directions | None
+    """Its items' vectors, of length 1 where they are asked for."""
+    _barred: WeakKeyDictionary[Allowed, BoolArray] = field(default_factory=WeakKeyDictionary, repr=False)
+
+    @classmethod
+    def of(cls, name: str, model: Model, table: ItemTable) -> Self:
+        """Place ``model`` in ``table``, which holds all of its items."""
+        row_I = table.items.rows(model.vocabulary.ids)
+        item_T = np.full(len(table), -1, dtype=np.int32)
+        item_T[row_I] = np.arange(len(row_I), dtype=np.int32)
+        return cls(name, model, row_I, item_T, item_vectors(model))
+
+    def over(self, table: ItemTable) -> Self:
+        """Return it in a table that has the same items in the same rows, and perhaps more after them."""
+        more_T = np.full(len(table) - len(self.item_T), -1, dtype=np.int32)
+        return replace(self, item_T=np.concatenate([self.item_T, more_T]), _barred=WeakKeyDictionary())
+
+    def retrieve(self, history: History, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
+        """Return the model's best ``k`` allowed items for a person, in rows of the table."""
+        return self._placed(
+            retrieve(self.model, history, k=k, barred_I=self._barred_by(allowed), exclude=self._own(exclude_T))
+        )
+
+    def similar(self, row: int, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
+        """Return the ``k`` allowed items that are most like one of the table; none where the model does not know it."""
+        own = int(self.item_T[row])
+        if own < 0:
+            return NOTHING
+        return self._placed(
+            similar(self.model, own, k=k, barred_I=self._barred_by(allowed), exclude=self._own(exclude_T))
+        )
+
+    def scores(self, history: History, rows: RowArray) -> FloatArray:
+        """Return the model's score of each of the table's ``rows``; minus infinity where it knows nothing of one."""
+        own = self.item_T[rows]
+        scores_I = self.model.scores(history)
+        return np.where(own >= 0, scores_I[np.maximum(own, 0)], -np.inf).astype(np.float32)
+
+    def vectors(self, rows: RowArray) -> FloatArray | None:
+        """Return the vectors of the table's ``rows``; zeros where there is none."""
+        if self.directions is None:
+            return None
+        own = self.item_T[rows]
+        vectors = self.directions[np.maximum(own, 0)]
+        return np.where(own[:, None] >= 0, vectors, np.float32(0))
+
+    def _placed(self, found: Retrieved) -> Retrieved:
+        return Retrieved(self.row_I[found.row_K], found.score_K)
+
+    def _own(self, rows: RowArray) -> RowArray:
+        own = self.item_T[rows]
+        return own[own >= 0]
+
+    def _barred_by(self, allowed: Allowed) -> BoolArray | None:
+        if allowed.all:
+            return None
+        barred_I = self._barred.get(allowed)
+        if barred_I is None:
+            barred_I = self._barred[allowed] = ~allowed.mask_T[self.row_I]
+        return barred_I
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """Items in an order that is the same for everybody, such as by popularity."""
+
+    name: str
+    row_N: RowArray
+    score_N: FloatArray
+
+    @classmethod
+    def of(cls, name: str, rows: Sequence[int] | RowArray) -> Self:
+        """Make a list without scores of its own: one over the place."""
+        row_N = np.asarray(rows, dtype=np.int32)
+        return cls(name, row_N, (1.0 / np.arange(1, len(row_N) + 1)).astype(np.float32))
+
+    def take(self, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
+        """Return the first ``k`` that are allowed."""
+        excluded = frozenset(exclude_T.tolist())
+        # In pieces: mostly the first few hundred are enough of a list of a hundred thousand.
+        rows, scores, found = [], [], 0
+        size = k + len(excluded) + 64
+        for start in range(0, len(self.row_N), size):
+            row_P = self.row_N[start : start + size]
+            kept_P = allowed.mask_T[row_P]
+            if excluded:
+                kept_P = kept_P & ~np.isin(row_P, exclude_T)
+            rows.append(row_P[kept_P])
+            scores.append(self.score_N[start : start + size][kept_P])
+            found += len(rows[-1])
+            if found >= k:
+                break
+        if not rows:
+            return NOTHING
+        return Retrieved(np.concatenate(rows)[:k], np.concatenate(scores)[:k])
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryLists:
+    """The items of each narrowest category, the most popular first."""
+
+    row_N: RowArray
+    """All items that are in a category and that somebody took, by category."""
+    start_G: npt.NDArray[np.int64]
+    """Where each category begins in ``row_N``; one more than there are categories."""
+
+    @classmethod
+    def of(cls, table: ItemTable, popular: RankedList) -> Self:
+        """Group the items of a list by category, in the list's order."""
+        code_N = table.narrowest_T[popular.row_N]
+        order_N = np.argsort(code_N, kind="stable")
+        order_N = order_N[code_N[order_N] >= 0]
+        start_G = np.searchsorted(code_N[order_N], np.arange(len(table.categories) + 1))
+        return cls(popular.row_N[order_N], start_G)
+
+    def of_category(self, code: int) -> RowArray:
+        """Return the items of one category, most popular first."""
+        return self.row_N[self.start_G[code] : self.start_G[code + 1]]

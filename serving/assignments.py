@@ -1,0 +1,288 @@
+"""What requests must remember between replicas: who was assigned what, and what they were shown.
+
+Read before a request is placed, from memory where the units came lately; written beside the answer, never before it.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from bespoke.errors import BespokeError
+from bespoke.experiments import Assignment, Kept
+from storage.serving_state import Held, ServingState, Shown
+
+logger = logging.getLogger(__name__)
+
+ASSIGNMENTS_UNAVAILABLE = "assignments_unavailable"
+"""The answer follows from the hash alone: it is another one than stored for the few whose assignment was kept."""
+READ_TIMEOUT_S = 0.05
+READ_THREADS = 2
+AWAY_S = 1.0
+"""After a read that failed or was late, so long no other one is tried: requests must not queue for a dead store."""
+RECENT_UNITS = 100_000
+FRESH_S = 60.0
+EMPTY_FRESH_S = 2.0
+"""That nothing was stored of a unit is believed for so long: another replica may store something."""
+CAPACITY = 50_000
+INTERVAL_S = 0.05
+MAX_WRITE = 1_000
+CLOSE_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one request's units."""
+
+    held: Held = field(default_factory=Held)
+    degraded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentCounts:
+    """What became of assignments and exposures so far."""
+
+    written: int
+    dropped: int
+    waiting: int
+
+
+_UNKNOWN: tuple[float, dict[str, Kept]] = (0.0, {})
+
+
+class _Recent:
+    """Stored assignments of units that came lately; safe between threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._units: OrderedDict[str, tuple[float, dict[str, Kept]]] = OrderedDict()
+
+    def get(self, units: Sequence[str], *, now: float) -> dict[tuple[str, str], Kept] | None:
+        """Return what is stored of all ``units``; None where that is not known of each."""
+        found: dict[tuple[str, str], Kept] = {}
+        with self._lock:
+            for unit in units:
+                until, kept = self._units.get(unit, _UNKNOWN)
+                if until <= now:
+                    return None
+                found |= {(key, unit): one for key, one in kept.items()}
+        return found
+
+    def last_known(self, units: Sequence[str]) -> dict[tuple[str, str], Kept]:
+        """Return what was stored of ``units`` when they came last, however long ago."""
+        with self._lock:
+            return {(key, unit): one for unit in units for key, one in self._units.get(unit, _UNKNOWN)[1].items()}
+
+    def put(self, units: Sequence[str], held: Held, *, now: float) -> None:
+        """Remember what the store said."""
+        with self._lock:
+            for unit in units:
+                self._set(unit, {key: kept for (key, of), kept in held.assignments.items() if of == unit}, now=now)
+
+    def add(self, made: Sequence[Assignment], *, now: float) -> None:
+        """Remember new assignments."""
+        with self._lock:
+            for one in made:
+                _, kept = self._units.get(one.unit, _UNKNOWN)
+                self._set(one.unit, kept | {one.key: Kept(one.variant, one.phase, one.at_ms)}, now=now)
+
+    def _set(self, unit: str, kept: dict[str, Kept], *, now: float) -> None:
+        self._units[unit] = (now + (FRESH_S if kept else EMPTY_FRESH_S), kept)
+        self._units.move_to_end(unit)
+        while len(self._units) > self._capacity:
+            self._units.popitem(last=False)
+
+
+class Assignments:
+    """A replica's hold on the serving state store. No request fails or waits long because the store is away.
+
+    A killed process loses what it had not written yet, at most one interval's worth while the store can be written.
+    While it cannot, assignments and exposures wait; past ``capacity`` the oldest are dropped and counted.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], ServingState],
+        *,
+        capacity: int = CAPACITY,
+        recent_units: int = RECENT_UNITS,
+        interval_s: float = INTERVAL_S,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        away_s: float = AWAY_S,
+    ) -> None:
+        """Hold the store that ``open_store`` opens; it is opened by :meth:`start`, and tried again while it is away."""
+        self._open = open_store
+        self._capacity, self._interval_s = capacity, interval_s
+        self._read_timeout_s, self._away_s = read_timeout_s, away_s
+        self._store: ServingState | None = None
+        self._recent = _Recent(recent_units)
+        self._away_until = 0.0
+        self._away = False
+        self._waiting: deque[Assignment | Shown] = deque()
+        self._lock = threading.Lock()
+        self._written = self._dropped = 0
+        self._closing = threading.Event()
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="assignments")
+        self._thread = threading.Thread(target=self._run, name="assignments", daemon=True)
+
+    @property
+    def counts(self) -> AssignmentCounts:
+        """What was written, dropped and waits."""
+        with self._lock:
+            return AssignmentCounts(self._written, self._dropped, len(self._waiting))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still writes."""
+        return self._thread.is_alive()
+
+    @property
+    def available(self) -> bool:
+        """Whether the store could be reached when it was last tried."""
+        return self._store is not None and not self._away
+
+    def start(self) -> None:
+        """Open the store if it can be reached now, and begin to write."""
+        self._opened()
+        self._thread.start()
+
+    async def read(self, units: Sequence[str], *, since_ms: int = 0, shown: bool = False) -> Known:
+        """Return what is stored of ``units``; never raises where the store fails.
+
+        Args:
+            units: the ids of one request, the person's first (:func:`bespoke.experiments.unit_ids`).
+            since_ms: exposures are counted from the UTC day of this moment on.
+            shown: whether to count exposures; assignments alone come from memory where the units came lately.
+        """
+        now = time.monotonic()
+        recent = None if shown else self._recent.get(units, now=now)
+        if recent is not None:
+            return Known(Held(recent))
+        store = self._store
+        if store is None or now < self._away_until:
+            return self._without_store(units)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._read_timeout_s):
+                held = await loop.run_in_executor(
+                    self._threads, lambda: store.read(units, since_ms=since_ms, shown=shown)
+                )
+        except Exception as error:
+            # Whatever a store raises: people still get a list.
+            self._gone(error)
+            return self._without_store(units)
+        self._back()
+        self._recent.put(units, held, now=now)
+        return Known(held)
+
+    def put(self, made: Sequence[Assignment] = (), shown: Shown | None = None) -> None:
+        """Hand over what one request assigned and showed; never waits for the disk."""
+        # What the hash alone decided while the store is away may not be what is stored.
+        if made and self.available:
+            self._recent.add(made, now=time.monotonic())
+        with self._lock:
+            self._waiting.extend(made)
+            if shown is not None and shown.item_ids:
+                self._waiting.append(shown)
+            self._bound()
+
+    def close(self) -> None:
+        """Write what waits and end the thread; what cannot be written is counted as dropped and logged."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        for _ in range(CLOSE_TRIES):
+            if not self._write_waiting():
+                break
+        with self._lock:
+            lost = len(self._waiting)
+            self._waiting.clear()
+            self._dropped += lost
+        if lost:
+            logger.error("%d assignments and exposures were lost: the serving state cannot be written", lost)
+        self._threads.shutdown()
+        if self._store is not None:
+            self._store.close()
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._interval_s):
+            self._opened()
+            self._write_waiting()
+
+    def _write_waiting(self) -> bool:
+        """Write what waits; return whether something still waits because the store cannot be written."""
+        while batch := self._take():
+            try:
+                written = self._write(batch)
+            except Exception as error:
+                # Trying the same again would fail again, and hold up all that comes after it.
+                logger.error("%d assignments and exposures are lost: %s", len(batch), type(error).__name__)
+                with self._lock:
+                    self._dropped += len(batch)
+                continue
+            if not written:
+                self._put_back(batch)
+                return True
+            with self._lock:
+                self._written += len(batch)
+        return False
+
+    def _write(self, batch: Sequence[Assignment | Shown]) -> bool:
+        store, (made, shown) = self._opened(), _parted(batch)
+        if store is None:
+            return False
+        try:
+            # The requests' own time: a replay lives in the time of its data.
+            store.write(assignments=made, shown=shown, now_ms=max((one.at_ms for one in shown), default=0))
+        except BespokeError as error:
+            self._gone(error)
+            return False
+        self._back()
+        return True
+
+    def _without_store(self, units: Sequence[str]) -> Known:
+        return Known(Held(self._recent.last_known(units)), ASSIGNMENTS_UNAVAILABLE)
+
+    def _opened(self) -> ServingState | None:
+        if self._store is None and (self._closing.is_set() or time.monotonic() >= self._away_until):
+            try:
+                self._store = self._open()
+                self._back()
+            except BespokeError as error:
+                self._gone(error)
+        return self._store
+
+    def _back(self) -> None:
+        if self._away:
+            self._away = False
+            logger.info("the serving state can be reached again")
+
+    def _gone(self, error: Exception) -> None:
+        self._away_until = time.monotonic() + self._away_s
+        if not self._away:
+            self._away = True
+            # The message may hold personal data.
+            logger.warning("the serving state cannot be reached: %s", type(error).__name__)
+
+    def _take(self) -> list[Assignment | Shown]:
+        with self._lock:
+            return [self._waiting.popleft() for _ in range(min(MAX_WRITE, len(self._waiting)))]
+
+    def _put_back(self, batch: list[Assignment | Shown]) -> None:
+        with self._lock:
+            self._waiting.extendleft(reversed(batch))
+            self._bound()
+
+    def _bound(self) -> None:
+        while len(self._waiting) > self._capacity:
+            self._waiting.popleft()
+            self._dropped += 1
+
+
+def _parted(batch: Sequence[Assignment | Shown]) -> tuple[list[Assignment], list[Shown]]:
+    return [one for one in batch if isinstance(one, Assignment)], [one for one in batch if isinstance(one, Shown)]
