@@ -4,6 +4,7 @@
 ``replicas`` asks how many recommender replicas the controller counts as running.
 """
 
+import os
 import socket
 import subprocess
 import sys
@@ -57,7 +58,7 @@ class Running:
 
     def constant_plan(self, **changes: Any) -> Plan:
         """Return a plan for the constant route."""
-        return Plan(host="127.0.0.1", port=self.port, path=CONSTANT, method="GET", **changes)
+        return Plan(host="127.0.0.1", port=self.port, path=f"{CONSTANT}/", method="GET", **changes)
 
     def warm_up(self, requests: int) -> Answers:
         """Ask so often with four clients, and forget about it."""
@@ -216,6 +217,9 @@ def _free_port() -> int:
 def main() -> None:
     """Run one installation until the input is closed."""
     asked = orjson.loads(sys.argv[1])
+    # Ray says things on the output too.
+    said = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     import runtime.up
 
     if not asked["haproxy"]:
@@ -228,9 +232,9 @@ def main() -> None:
         if asked["constant"]:
             _serve_constant()
         _await(lambda: _is_applied(installation.processor_status()))
-        print("ready", flush=True)
+        print("ready", file=said, flush=True)
         for _ in sys.stdin:
-            print(_running_replicas(), flush=True)
+            print(_running_replicas(), file=said, flush=True)
 
 
 def _default_proxy(environment: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from benchmarks.serving_site import Running, running
 from benchmarks.serving_speed import WARM_UP, Pace
 from benchmarks.serving_versions import base_of, publish_bad, publish_good
 from storage.bundles import BundleStore
+from storage.control import ControlStore
 from storage.settings import Settings
 from training.registry import promote
 
@@ -78,7 +79,9 @@ def client_of(found: Running) -> httpx.Client:
 
 def champion(client: httpx.Client) -> dict[str, str | None]:
     """Return what the replica that answers says of the champion."""
-    answer = client.get("/api/v1/models")
+    # Beside the load there may be no room for one request more.
+    while (answer := client.get("/api/v1/models")).status_code == 503:
+        time.sleep(POLL_S)
     answer.raise_for_status()
     (found,) = (model for model in answer.json()["models"] if model["pointer"] == "champion")
     return dict(found)
@@ -97,11 +100,14 @@ def bad_bundles(home: Path, pace: Pace) -> Figures:
             swap(found, settings, good)
             got = load.finish()
         served_bad = sum(count for name, count in got.versions.items() if name in versions)
+        with ControlStore(settings.control_url) as control:
+            trail = control.audit_trail(subject="pointer:champion", limit=10 * len(versions))
         return {
             "bad_bundles": len(versions),
             "bad_failed": got.failed,
             "bad_refused": sum(stayed),
             "bad_served": served_bad,
+            "bad_alerts": sum(entry.action == "model.refused" for entry in trail),
             "bad_p99_ms": got.percentile_ms(99),
         }
 

@@ -221,7 +221,7 @@ def _mapped_mb(pid: int, home: Path) -> float:
 
 
 def _private_mb(pid: int) -> float:
-    """Return the memory of a process that is in no file. Pages of files count as private while nobody else maps them."""
+    """Return the memory in no file: pages of files count as private while nobody else maps them."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
 

@@ -71,7 +71,12 @@ class Vocabulary(Generic[IdT]):
         return id in self._row_of
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and (self is other or self.ids == other.ids)
+        if self is other:
+            return True
+        if not isinstance(other, Vocabulary) or len(self) != len(other):
+            return False
+        starts = chunk_starts(len(self))
+        return all(self.ids[first : first + CHUNK] == other.ids[first : first + CHUNK] for first in starts)
 
     def __hash__(self) -> int:
         return hash((len(self.ids), self.ids[:1], self.ids[-1:]))
@@ -86,7 +91,12 @@ class Vocabulary(Generic[IdT]):
     def rows(self, ids: Iterable[IdT]) -> RowArray:
         """Return the row of each id, -1 where it is unknown."""
         row_of = self._row_of
-        return np.array([row_of.get(id, -1) for id in ids], dtype=np.int32)
+        if not isinstance(ids, tuple) or len(ids) <= CHUNK:
+            return np.array([row_of.get(id, -1) for id in ids], dtype=np.int32)
+        row_N = np.empty(len(ids), dtype=np.int32)
+        for first in chunk_starts(len(ids)):
+            row_N[first : first + CHUNK] = [row_of.get(id, -1) for id in ids[first : first + CHUNK]]
+        return row_N
 
     def _require_distinct(self) -> None:
         if repeated := len(self.ids) - len(self._row_of):

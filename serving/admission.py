@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_WAIT_S = 0.05
-FLOOR = 8
+FLOOR = 4
 """So many are taken on whatever was measured: a few slow reads at light load are no queue."""
 CEILING = 100
 WEIGHT = 0.1

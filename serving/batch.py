@@ -159,7 +159,7 @@ class LakeStates:
     def read(self, user_ids: Sequence[UserId]) -> Mapping[UserId, PersonState]:
         """See :class:`States`."""
         known = [user_id for user_id in user_ids if user_id in self._row_of]
-        rows = self._states.take([self._row_of[user_id] for user_id in known]).to_pylist()
+        rows = self._states.take(pa.array([self._row_of[user_id] for user_id in known], pa.int64())).to_pylist()
         return {user_id: self._state(row) for user_id, row in zip(known, rows, strict=True)}
 
     def _state(self, row: Mapping[str, Any]) -> PersonState:

@@ -1,5 +1,6 @@
 """Batches from file to file: people from Parquet or CSV, lists made by Ray Data, a folder that is whole or absent."""
 
+import logging
 import os
 import shutil
 import time
@@ -7,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import orjson
 import pyarrow as pa
@@ -177,17 +180,19 @@ def _answered(request: BatchRequest, settings: Settings, plan: BatchPlan, people
 
     if not people.num_rows:
         return
+    # Its own words stand between ours otherwise; importing it has set them louder.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     states = ray.put(Lake(settings.lake_dir).latest_states()) if request.states == "lake" else None
     blocks = [people.slice(start, PEOPLE_PER_BLOCK) for start in range(0, people.num_rows, PEOPLE_PER_BLOCK)]
     wanted = request.workers or max(int(_cpus()) // 2, 1)
+    given = _Given(uuid4().hex, settings.absolute(), ray.put(plan), states)
     dataset = ray.data.from_arrow(blocks)
     dataset.context.execution_options.preserve_order = True
     answers = dataset.map_batches(
-        _Worker,
-        fn_constructor_args=(settings.absolute().environment(), plan, states),
+        partial(_answer, given=given),
         batch_size=PEOPLE_PER_BLOCK,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(wanted, len(blocks))),
+        concurrency=min(wanted, len(blocks)),
         num_cpus=1,
     )
     yield from answers.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -200,19 +205,33 @@ def _cpus() -> float:
     return resources.get("CPU", 2.0)
 
 
-class _Worker:
-    """Holds one recommender in a process of its own."""
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What every process of a batch is given."""
 
-    def __init__(self, environment: dict[str, str], plan: BatchPlan, states: Any) -> None:
-        import ray
+    key: str
+    """Tells batches apart."""
+    settings: Settings
+    """As the command had them: a cluster's processes have another environment."""
+    plan: Any
+    """A reference to the plan."""
+    states: Any
+    """A reference to the lake's states, or None."""
 
-        # Where everything rests comes as the command had it: a cluster's processes have another environment.
-        os.environ.update(environment)
-        table = None if states is None else ray.get(states)
-        self._recommender = BatchRecommender.of(Settings(), plan, states=table)
 
-    def __call__(self, people: pa.Table) -> pa.Table:
-        return self._recommender(people)
+_held: dict[str, BatchRecommender] = {}
+"""The recommender of the batch that this process works for; a process of Ray does one task after the other."""
+
+
+def _answer(people: pa.Table, *, given: _Given) -> pa.Table:
+    """Answer a block of people in a process of Ray."""
+    import ray
+
+    if given.key not in _held:
+        _held.clear()
+        states = None if given.states is None else ray.get(given.states)
+        _held[given.key] = BatchRecommender.of(given.settings, ray.get(given.plan), states=states)
+    return _held[given.key](people)
 
 
 class _Lists:
@@ -262,17 +281,17 @@ def _becoming(out: Path) -> Iterator[Path]:
     """Yield a folder that takes the place of ``out`` when all went well; what a killed command left is cleared away."""
     out = out.resolve()
     make_folder(out.parent)
-    partial = out.with_name(f".{out.name}.partial")
+    half = out.with_name(f".{out.name}.partial")
     with OwnerLock(out.with_name(f".{out.name}.lock")):
-        shutil.rmtree(partial, ignore_errors=True)
-        make_folder(partial)
+        shutil.rmtree(half, ignore_errors=True)
+        make_folder(half)
         try:
-            yield partial
-            sync_tree(partial)
+            yield half
+            sync_tree(half)
             if out.is_dir():
                 out.rmdir()
-            os.rename(partial, out)
+            os.rename(half, out)
             sync(out.parent)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(half, ignore_errors=True)
             out.with_name(f".{out.name}.lock").unlink(missing_ok=True)

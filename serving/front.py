@@ -9,8 +9,9 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -91,10 +92,12 @@ class Front:
         if ticket is None:
             self._refused["overloaded"] += 1
             return await guarded.whole(_OVERLOADED)
+        # With the last byte, and not when everything behind it has been put away: the client may ask again by then.
+        guarded.ended = partial(self._admission.leave, ticket)
         try:
             await self._run(scope, receive, guarded)
         finally:
-            self._admission.leave(ticket)
+            guarded.end()
 
     async def _stream(self, scope: Scope, receive: Receive, guarded: "_Answer") -> None:
         if self._streams >= self._max_streams:
@@ -134,10 +137,12 @@ class Elsewhere:
 class _Answer:
     """Sends an answer, with the request's id among its headers."""
 
-    __slots__ = ("_header", "_send", "started")
+    __slots__ = ("_header", "_send", "ended", "started")
 
     def __init__(self, request_id: bytes, send: Send) -> None:
         self._header, self._send, self.started = (b"x-request-id", request_id), send, False
+        self.ended: Callable[[], None] | None = None
+        """What to call once, at the end of the answer."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -145,6 +150,14 @@ class _Answer:
             others = [header for header in message.get("headers", ()) if header[0].lower() != b"x-request-id"]
             message = {**message, "headers": [*others, self._header]}
         await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.end()
+
+    def end(self) -> None:
+        """Say that the answer is over."""
+        ended, self.ended = self.ended, None
+        if ended is not None:
+            ended()
 
     async def whole(self, refusal: tuple[int, Headers, bytes]) -> None:
         """Send a whole answer."""

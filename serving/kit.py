@@ -52,15 +52,19 @@ class Kit:
         """Put a kit together; what of ``previous`` still holds is taken over."""
         before = previous or Kit()
         distinct = {reference(bundle): bundle for _, bundle in sorted(bundles.items())}
-        same_items = list(distinct) == list(before.shelves)
-        base = before.base if same_items else table_of(distinct.values())
-        same_table = same_items and overlay.seq == before.overlay.seq
+        same_bundles = list(distinct) == list(before.shelves)
+        base = before.base if same_bundles else table_of(distinct.values())
+        # Another version mostly knows the same items: then what was looked up for the others still holds.
+        same_items = same_bundles or base.items == before.base.items
+        same_table = same_bundles and overlay.seq == before.overlay.seq
         table = before.table if same_table else overlay.over(base)
         shelves = (
             before.shelves
             if same_table
             else {
-                name: before.shelves[name].over(table) if same_items else Shelf.of(name, bundle, table)
+                name: before.shelves[name].over(table)
+                if same_items and name in before.shelves
+                else Shelf.of(name, bundle, table)
                 for name, bundle in distinct.items()
             }
         )

@@ -116,6 +116,8 @@ class ItemTable:
             return self
         if not len(self):
             return other
+        if self.items == other.items:
+            return self
         new_O = self.items.rows(other.items.ids) < 0
         if not new_O.any():
             return self

@@ -7,7 +7,7 @@ D factors. An array's name ends in its shape: ``scores_BI``.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -63,10 +63,20 @@ class InteractionWeights(BaseModel):
         """The weight of each interaction type, by its value."""
         return {kind.value: float(getattr(self, kind.value)) for kind in InteractionType}
 
+    @property
+    def of_code(self) -> FloatArray:
+        """The weight of each type by its code, see :class:`LineColumns`; 0 for a type that is not known."""
+        return _of_code(self)
+
     def of(self, interactions: Iterable[str]) -> FloatArray:
         """Return the weight of each interaction; a type that is not known weighs 0."""
-        of_type = self.of_type
-        return np.array([of_type.get(interaction, 0.0) for interaction in interactions], dtype=np.float32)
+        return self.of_code[_codes(interactions)]
+
+
+@lru_cache(256)
+def _of_code(weights: InteractionWeights) -> FloatArray:
+    # Not kept in the settings themselves: they are compared by all that they hold.
+    return np.array([*(weights.of_type[kind] for kind in _CODES), 0.0], dtype=np.float32)
 
 
 class ModelConfig(BaseModel):
@@ -138,6 +148,38 @@ class Interactions:
             raise TrainingError("there are no interactions to learn from; widen the window or check the weights")
 
 
+_CODES: Mapping[str, int] = {kind.value: code for code, kind in enumerate(InteractionType)}
+
+
+def _codes(interactions: Iterable[str]) -> npt.NDArray[np.intp]:
+    unknown = len(_CODES)
+    return np.array([_CODES.get(interaction, unknown) for interaction in interactions], dtype=np.intp)
+
+
+class LineColumns:
+    """The N lines of one history as columns. Models that score the same history share them."""
+
+    def __init__(self, recent: Sequence[Recent]) -> None:
+        at_ms, item_ids, interactions, *_ = zip(*recent, strict=True) if recent else ((), (), ())
+        self.item_ids: tuple[ItemId, ...] = item_ids
+        self.at_ms_N: TimeArray = np.array(at_ms, dtype=np.int64)
+        self.interaction_N = _codes(interactions)
+        """The number of each line's type among :class:`InteractionType`; one more for those that are not known."""
+        self._rows: dict[int, tuple[Vocabulary[ItemId], RowArray]] = {}
+
+    def rows(self, vocabulary: Vocabulary[ItemId]) -> RowArray:
+        """Return the row of each line's item [N], -1 where the vocabulary does not have it; looked up once."""
+        known = self._rows.get(id(vocabulary))
+        if known is None:
+            # Kept with its vocabulary, whose number could otherwise become another one's.
+            known = self._rows[id(vocabulary)] = vocabulary, vocabulary.rows(self.item_ids)
+        return known[1]
+
+    def put(self, vocabulary: Vocabulary[ItemId], row_N: RowArray) -> None:
+        """Take over rows that somebody has looked up another way."""
+        self._rows[id(vocabulary)] = vocabulary, row_N
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """What a model may know of a person when it scores: an id, recent lines, and the time of the request."""
@@ -147,6 +189,19 @@ class History:
     at_ms: int
     weights: tuple[float, ...] | None = None
     """What each recent line counts, where the source says so itself; by its interaction type otherwise."""
+    shared: LineColumns | None = field(default=None, compare=False, repr=False)
+    """The lines as columns, where several models are asked about the same history."""
+
+    @property
+    def columns(self) -> LineColumns:
+        """The lines as columns."""
+        return self.shared or LineColumns(self.recent)
+
+    def weight_of(self, columns: LineColumns, weights: InteractionWeights) -> FloatArray:
+        """Return what each line counts [N], not decayed."""
+        if self.weights is not None:
+            return np.array(self.weights, dtype=np.float32)
+        return weights.of_code[columns.interaction_N]
 
 
 class Basis(StrEnum):
@@ -286,12 +341,11 @@ class KnownLines:
 
 def known_lines(history: History, *, vocabulary: Vocabulary[ItemId], weights: InteractionWeights) -> KnownLines:
     """Return the lines of ``history.recent`` that weigh something, about items that ``vocabulary`` holds."""
-    at_ms, item_ids, interactions, *_ = zip(*history.recent, strict=True) if history.recent else ((), (), ())
-    row_N = vocabulary.rows(item_ids)
-    weight_N = weights.of(interactions) if history.weights is None else np.array(history.weights, dtype=np.float32)
+    columns = history.columns
+    row_N, weight_N = columns.rows(vocabulary), history.weight_of(columns, weights)
     kept_N = (row_N >= 0) & (weight_N > 0)
     row_H, place_N = np.unique(row_N[kept_N], return_inverse=True)
-    return KnownLines(row_H, place_N, np.array(at_ms, dtype=np.int64)[kept_N], weight_N[kept_N])
+    return KnownLines(row_H, place_N, columns.at_ms_N[kept_N], weight_N[kept_N])
 
 
 def item_mass(

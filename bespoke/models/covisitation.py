@@ -233,10 +233,9 @@ class Covisitation:
         """Return row, time and weight of the lines about known items that count, newest first."""
         if not history.recent:
             return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        at_ms, item_ids, interactions, *_ = zip(*history.recent, strict=True)
-        row_S, at_ms_S = self.vocabulary.rows(item_ids), np.array(at_ms, dtype=np.int64)
-        weights = history.weights
-        weight_S = self.config.interaction_weights.of(interactions) if weights is None else np.array(weights, "f4")
+        columns = history.columns
+        row_S, at_ms_S = columns.rows(self.vocabulary), columns.at_ms_N
+        weight_S = history.weight_of(columns, self.config.interaction_weights)
         kept_S = np.flatnonzero((row_S >= 0) & (weight_S > 0))
         kept_S = kept_S[np.lexsort((row_S[kept_S], -at_ms_S[kept_S]))]
         return row_S[kept_S], at_ms_S[kept_S], weight_S[kept_S]

@@ -6,7 +6,6 @@ person looks the same to either. Shapes: B people, L lines of all of them togeth
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -105,15 +104,16 @@ def lines_of(
     histories: Sequence[History], *, vocabulary: Vocabulary[ItemId], weights: InteractionWeights, limit: int
 ) -> Lines:
     """Return the newest ``limit`` lines of each history that are about known items and count for something."""
-    everything = list(chain.from_iterable(history.recent for history in histories))
+    columns = [history.columns for history in histories]
     counts_B = np.array([len(history.recent) for history in histories], dtype=np.int64)
-    item_L = vocabulary.rows(line.item_id for line in everything)
-    at_ms_L = np.array([line.at_ms for line in everything], dtype=np.int64)
-    weight_L = weights.of(line.interaction for line in everything)
-    starts_B1 = np.concatenate([[0], np.cumsum(counts_B)])
-    for row, history in enumerate(histories):
-        if history.weights is not None:
-            weight_L[starts_B1[row] : starts_B1[row + 1]] = history.weights
+    item_L, at_ms_L, weight_L = (
+        np.concatenate([np.zeros(0, dtype=dtype), *parts])
+        for dtype, parts in (
+            (np.int32, [one.rows(vocabulary) for one in columns]),
+            (np.int64, [one.at_ms_N for one in columns]),
+            (np.float32, [h.weight_of(one, weights) for h, one in zip(histories, columns, strict=True)]),
+        )
+    )
     counted_L = (item_L >= 0) & (weight_L > 0)
     person_L = np.repeat(np.arange(len(histories)), counts_B)
     person_L, at_ms_L, item_L, weight_L = merged(

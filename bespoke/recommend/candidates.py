@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from bespoke.clock import DAY_MS
 from bespoke.events import InteractionType
-from bespoke.models.base import Basis, FloatArray, History, RowArray
+from bespoke.models.base import Basis, FloatArray, History, LineColumns, RowArray
 from bespoke.models.retrieval import Retrieved
 from bespoke.profiles import Recent
 from bespoke.recommend.blending import Drawn
@@ -42,6 +43,11 @@ class Draw:
     drawn: list[Drawn]
     skipped: list[str]
     degraded: str | None
+
+    @cached_property
+    def history(self) -> History:
+        """What models may know of the person; made once, so that they share what they look up."""
+        return history_of(self.request)
 
     @property
     def found(self) -> int:
@@ -124,7 +130,7 @@ class Draw:
                 else placed.similar(row, k=settings.budget, allowed=self.allowed, exclude_T=exclude_T)
             )
             return "similar" if leads else settings.name, found
-        history = history_of(request)
+        history = self.history
         found = placed.retrieve(history, k=settings.budget, allowed=self.allowed, exclude_T=exclude_T)
         return SOURCE_OF_BASIS[placed.model.basis(history)] if leads else settings.name, found
 
@@ -235,4 +241,4 @@ def history_of(request: Request) -> History:
     recent = request.recent
     if request.item_id is not None and request.question is not Question.SIMILAR:
         recent = (*recent, Recent(request.at_ms, request.item_id, InteractionType.VIEW.value, 1.0))
-    return History(request.user_id, recent, request.at_ms)
+    return History(request.user_id, recent, request.at_ms, shared=LineColumns(recent))

@@ -16,7 +16,7 @@ from bespoke.expressions import parse_expression
 from bespoke.models.base import RowArray
 from bespoke.models.retrieval import Retrieved
 from bespoke.recommend.blending import Blended, Drawn, blend
-from bespoke.recommend.candidates import Draw, draw, history_of
+from bespoke.recommend.candidates import Draw, draw
 from bespoke.recommend.diversity import diversify
 from bespoke.recommend.explaining import own_lines, reasons
 from bespoke.recommend.exploration import Explored, explore
@@ -176,7 +176,7 @@ class Engine:
         state = Draw(request, self.sources, allowed, barred.rows, [], [], request.degraded)
         if not len(row_N):
             return state
-        score_N = state.scored(row_N, history_of(request))
+        score_N = state.scored(row_N, state.history)
         order_N = np.argsort(-score_N, kind="stable")
         state.drawn.append(Drawn("ranked", 1.0, Retrieved(row_N[order_N], score_N[order_N]), leads=True))
         return state
@@ -237,7 +237,7 @@ class Engine:
         blended, ruled, promoted = made.blended, made.ruled, made.promoted
         ids, rows = self.sources.table.items.ids, promoted.row_K[explored.place_K].tolist()
         place_of = {row: place for place, row in enumerate(blended.row_C.tolist())}
-        rules_of = dict(zip(ruled.row_C.tolist(), ruled.rule_C, strict=True))
+        rules_of = dict(zip(ruled.row_C.tolist(), ruled.rule_C, strict=True)) if ruled.applied else {}
         own = own_lines(request.recent, {ids[row] for row in rows})
         items = []
         for row, propensity in zip(rows, explored.propensity_K.tolist(), strict=True):

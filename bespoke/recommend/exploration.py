@@ -45,7 +45,7 @@ def explore(
     open_K = open_K[max(len(open_K) - pool, 0) :]
     if not settings.share or not len(open_K):
         return Explored(place_K, propensity_K)
-    random = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
+    random = np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))
     below = length + random.permutation(pool)[: len(open_K)]
     drawn = random.random(len(open_K)) < settings.share
     place_K[open_K] = np.where(drawn, below, place_K[open_K])

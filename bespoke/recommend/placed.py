@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bespoke.catalog import ItemTable
+from bespoke.events import ItemId
 from bespoke.models.base import FloatArray, History, Model, RowArray
 from bespoke.models.nearest import Directions
 from bespoke.models.retrieval import Retrieved, item_vectors, retrieve, similar
+from bespoke.vocabulary import Vocabulary
 
 BoolArray = npt.NDArray[np.bool_]
 NOTHING = Retrieved(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
@@ -34,6 +36,8 @@ class PlacedModel:
     name: str
     """What answers call it."""
     model: Model
+    items: Vocabulary[ItemId]
+    """Those of the table."""
     row_I: RowArray
     """The table's row of each of the model's items."""
     item_T: RowArray
@@ -48,15 +52,18 @@ class PlacedModel:
         row_I = table.items.rows(model.vocabulary.ids)
         item_T = np.full(len(table), -1, dtype=np.int32)
         item_T[row_I] = np.arange(len(row_I), dtype=np.int32)
-        return cls(name, model, row_I, item_T, item_vectors(model))
+        return cls(name, model, table.items, row_I, item_T, item_vectors(model))
 
     def over(self, table: ItemTable) -> Self:
         """Return it in a table that has the same items in the same rows, and perhaps more after them."""
-        more_T = np.full(len(table) - len(self.item_T), -1, dtype=np.int32)
-        return replace(self, item_T=np.concatenate([self.item_T, more_T]), _barred=WeakKeyDictionary())
+        item_T = np.full(len(table), -1, dtype=np.int32)
+        both = min(len(table), len(self.item_T))
+        item_T[:both] = self.item_T[:both]
+        return replace(self, items=table.items, item_T=item_T, _barred=WeakKeyDictionary())
 
     def retrieve(self, history: History, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
         """Return the model's best ``k`` allowed items for a person, in rows of the table."""
+        self._look_up(history)
         return self._placed(
             retrieve(self.model, history, k=k, barred_I=self._barred_by(allowed), exclude=self._own(exclude_T))
         )
@@ -83,6 +90,12 @@ class PlacedModel:
         own = self.item_T[rows]
         vectors = self.directions[np.maximum(own, 0)]
         return np.where(own[:, None] >= 0, vectors, np.float32(0))
+
+    def _look_up(self, history: History) -> None:
+        """Give the model its rows of the person's lines, from the table's, which are looked up once for all models."""
+        if history.shared is not None:
+            row_N = history.shared.rows(self.items)
+            history.shared.put(self.model.vocabulary, np.where(row_N >= 0, self.item_T[row_N], np.int32(-1)))
 
     def _placed(self, found: Retrieved) -> Retrieved:
         return Retrieved(self.row_I[found.row_K], found.score_K)

@@ -200,6 +200,11 @@ class LakeContract:
         assert (rows["a"]["name"], rows["a"]["available"]) == ("new", False)
         assert (rows["b"]["category"], rows["b"]["price"], rows["b"]["brand"]) == (["X", "Y"], 1.5, None)
 
+    def test_the_catalog_is_what_was_written(self, lake: Lake) -> None:
+        items = [Item(ItemId("a"), "A", ("X", "Y"), "B", 1.5, False, rebuy_after_days=7.0), Item(ItemId("b"))]
+        lake.write_items(items, at_ms=1)
+        assert lake.catalog() == items
+
     def test_discarding_removes_what_begins_at_the_offset_or_later(self, lake: Lake) -> None:
         for first in range(0, 50, 10):
             lake.write_events(0, first, first + 10, purchases(first, first + 10))

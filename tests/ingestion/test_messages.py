@@ -137,6 +137,12 @@ def test_a_catalog_price_that_is_no_number_is_named_with_its_column(tmp_path: Pa
         catalog_items(tmp_path / "items.csv", CatalogPart(item_id="i", price="cost"))
 
 
+def test_an_item_says_after_how_many_days_it_is_due_again(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("i,again\n1,7\n2,\n")
+    items = catalog_items(tmp_path / "items.csv", CatalogPart(item_id="i", rebuy_after_days="again"))
+    assert [item.rebuy_after_days for item in items] == [7.0, None]
+
+
 def test_traits_that_changed_are_another_message(tmp_path: Path) -> None:
     path, part, ids = tmp_path / "people.csv", TraitsPart(user_id="u", columns=("age", "zip")), []
     for age in (40, 41, 41):

@@ -76,6 +76,7 @@ def test_one_list_of_many_is_the_list_of_one_over_http_from_either_store(
     online = lists(BatchRecommender.of(installed, plan)(people(*EVERYBODY)))
     lake = Lake(installed.lake_dir).latest_states()
     assert lists(BatchRecommender.of(installed, plan, states=lake)(people(*EVERYBODY))) == online
+    assert lists(BatchRecommender.of(installed, plan, states=lake)(people("stranger")))["stranger"]
     http = {}
     with client_of(create_recommender(installed, clock=FixedClock(now))) as site:
         site.auth = (new_key("recommend"), "")

@@ -34,12 +34,12 @@ def test_a_file_of_people_becomes_a_folder_of_lists_in_their_order(
     bought = Recent(to_ms(now), ItemId("i7"), "purchase", 1.0)
     features.push([StoredProfile(UserId("u3"), Profile(recent=(bought,), received_ms=to_ms(now)), 1, 0)])
     features.close()
-    users = [f"u{n}" for n in range(2_500)]
-    pq.write_table(pa.table({"user_id": [*users, None, "u0"], "more": [0] * 2_502}), tmp_path / "people.parquet")
+    users = [f"u{n}" for n in range(1_100)]
+    pq.write_table(pa.table({"user_id": [*users, None, "u0"], "more": [0] * 1_102}), tmp_path / "people.parquet")
     told: list[tuple[int, int]] = []
     request = BatchRequest(tmp_path / "people.parquet", tmp_path / "lists", num_results=3, workers=1)
     done = recommend_to_folder(request, settings, at=now, on_progress=lambda *one: told.append(one))
-    assert (done.people, done.rows, done.rejected, done.model_version) == (2_500, 7_500, 2, version)
+    assert (done.people, done.rows, done.rejected, done.model_version) == (1_100, 3_300, 2, version)
     made = pq.read_table(tmp_path / "lists")
     assert made["user_id"].to_pylist()[::3] == users
     assert made["item_id"].to_pylist()[9:12] == ["i7", "i0", "i1"]
@@ -47,11 +47,11 @@ def test_a_file_of_people_becomes_a_folder_of_lists_in_their_order(
     assert single(pa.table({"row": [3], "user_id": ["u3"]})).select(made.column_names).equals(made.slice(9, 3))
     rejected = pq.read_table(tmp_path / "lists" / "_rejected.parquet").to_pylist()
     assert [(row["row"], row["reason"]) for row in rejected] == [
-        (2_500, "no id"),
-        (2_501, "it comes twice; the first one counts"),
+        (1_100, "no id"),
+        (1_101, "it comes twice; the first one counts"),
     ]
-    assert orjson.loads((tmp_path / "lists" / "_about.json").read_bytes())["rows"] == 7_500
-    assert told[-1] == (2_500, 2_500)
+    assert orjson.loads((tmp_path / "lists" / "_about.json").read_bytes())["rows"] == 3_300
+    assert told[-1] == (1_100, 1_100)
     with pytest.raises(ConfigError, match="it is there already"):
         recommend_to_folder(request, settings, at=now)
 

@@ -99,6 +99,26 @@ def test_refusal_is_made_before_anything_else_runs() -> None:
     asyncio.run(run())
 
 
+def test_request_is_over_with_its_last_byte() -> None:
+    admission, seen = Admission(), []
+
+    async def lingers(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(admission.in_flight)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        seen.append(admission.in_flight)
+        await send({"type": "http.response.body", "body": b"2"})
+        seen.append(admission.in_flight)
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(Front(lingers, admission=admission))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            assert (await client.get("/")).text == "12"
+
+    asyncio.run(run())
+    assert [*seen, admission.in_flight] == [1, 1, 0, 0]
+
+
 def test_front_hides_what_is_raised_behind_it() -> None:
     async def fails(*_: Any) -> None:
         raise ValueError("alice" + "@example.org")
