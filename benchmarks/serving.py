@@ -69,6 +69,7 @@ def main() -> None:
     parser = arguments("serving")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, by comma: {', '.join(PARTS)}")
     parser.add_argument("--scale", type=float, default=1.0, help="how long everything goes on; 1 as published")
+    parser.add_argument("--replicas", type=int, default=1, help="of the recommender; the part kill has two of its own")
     options = parser.parse_args()
     parts = options.only.split(",")
     if unknown := [part for part in parts if part not in PARTS]:
@@ -76,8 +77,10 @@ def main() -> None:
     home = default_home()
     prepared(home)
     push(home)
-    about = f"{(__doc__ or '').strip()} Parts: {', '.join(parts)}; scale {options.scale:g}."
-    repeat("serving", lambda: run(home, parts, Pace(options.scale)), options=options, about=about)
+    about = (
+        f"{(__doc__ or '').strip()} Parts: {', '.join(parts)}; scale {options.scale:g}, replicas {options.replicas}."
+    )
+    repeat("serving", lambda: run(home, parts, Pace(options.scale, options.replicas)), options=options, about=about)
 
 
 if __name__ == "__main__":

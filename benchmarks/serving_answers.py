@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from benchmarks.serving_load import Plan, encoded
-
-ACCEPTED = 200
-REFUSED = (429, 503)
+from benchmarks.serving_load import ACCEPTED, REFUSED, Plan, encoded
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,11 @@ class Answers:
     def failed(self) -> int:
         """How many were not answered well."""
         return int((~self.accepted).sum()) + self.bad
+
+    @property
+    def refused(self) -> int:
+        """How many of those were refused for want of time; without load on the edge of capacity, none."""
+        return int(np.isin(self.status, REFUSED).sum())
 
     @property
     def per_s(self) -> float:

@@ -34,6 +34,7 @@ def kills(home: Path, pace: Pace) -> Figures:
     return {
         "kills": len(again_s),
         "kill_failed": got.failed,
+        "kill_refused": got.refused,
         "kill_requests": len(got.status),
         "ready_again_s": max(again_s),
         "kill_p99_ms": got.percentile_ms(99),

@@ -24,7 +24,10 @@ import orjson
 MARKER = "swap-"
 """How the ids of items begin that only one version knows: see ``serving_bundles``."""
 GIVE_UP_S = 15.0
+PAUSE_S = 0.05
+"""Of a client of a closed loop that was refused: asking again at once would load the machine and nothing else."""
 MAX_CONNECTIONS = 2_000
+ACCEPTED, REFUSED = 200, (429, 503)
 FAILED = 0
 """Status of a request that no answer came to."""
 
@@ -150,7 +153,8 @@ class Generator:
 
     async def _closed(self) -> None:
         while not self._stop.is_set() and (request := next(self._requests, None)) is not None:
-            await self._send(*request, due_s=time.monotonic())
+            if await self._send(*request, due_s=time.monotonic()) != ACCEPTED:
+                await asyncio.sleep(PAUSE_S)
 
     async def _open(self, per_s: float) -> None:
         tasks, start_s, number = set(), time.monotonic(), 0
@@ -167,7 +171,8 @@ class Generator:
             number += 1
         await asyncio.gather(*tasks)
 
-    async def _send(self, message_id: str, request: bytes, *, due_s: float) -> None:
+    async def _send(self, message_id: str, request: bytes, *, due_s: float) -> int:
+        """Send one request, note what comes of it, and return its status."""
         status, body, retry_after = FAILED, b"", None
         try:
             async with asyncio.timeout(GIVE_UP_S):
@@ -184,10 +189,11 @@ class Generator:
         self.due_s.append(due_s)
         self.done_s.append(time.monotonic())
         self.status.append(status)
-        if status == 200:
+        if status == ACCEPTED:
             self._check(message_id, body)
-        elif status in (429, 503):
+        elif status in REFUSED:
             self.without_retry_after += retry_after is None
+        return status
 
     async def _connection(self) -> Connection:
         while self._free:
@@ -255,15 +261,14 @@ class _Closing(asyncio.Protocol):
 def _is_mixed(markers: set[str], version: str | None) -> bool:
     """Return whether items of another version than the one that answers are in a list.
 
-    A version names its own item, ``swap-VERSION``; in another model's lists there may be the item of one version.
+    A version has its own items, ``swap-VERSION/N``; in another model's lists there may be items of one version.
 
-    >>> _is_mixed({"swap-1"}, "als@1"), _is_mixed({"swap-1"}, "als@2"), _is_mixed({"swap-1", "swap-2"}, "two_tower@1")
+    >>> _is_mixed({"swap-1/7"}, "als@1"), _is_mixed({"swap-1/7"}, "als@2"), _is_mixed({"swap-1/7", "swap-2/7"}, "x@1")
     (False, True, True)
     """
-    if len(markers) > 1:
-        return True
+    versions = {marker.removeprefix(MARKER).partition("/")[0] for marker in markers}
     name, _, number = (version or "").partition("@")
-    return bool(markers) and name == "als" and markers != {f"{MARKER}{number}"}
+    return len(versions) > 1 or (bool(versions) and name == "als" and versions != {number})
 
 
 def _requests(plan: Plan) -> Iterator[tuple[str, bytes]]:

@@ -100,10 +100,10 @@ def _both(load: Load, sender: Load) -> tuple[Answers, Answers]:
 
 
 def _figures(name: str, got: Answers, began_s: float, ended_s: float, *, said: bool) -> dict[str, float]:
-    asked = int(((got.due_s >= began_s) & (got.due_s < ended_s)).sum())
     return {
         f"{name}_away_failed": got.failed,
-        f"{name}_away_degraded": sum(got.degraded.values()) / max(asked, 1),
+        f"{name}_away_refused": got.refused,
+        f"{name}_away_degraded": sum(got.degraded.values()) / len(got.status),
         f"{name}_away_said": float(said or bool(got.degraded)),
         f"{name}_away_p99_ms": got.percentile_ms(99, since_s=began_s, until_s=ended_s),
         f"{name}_back_p99_ms": got.percentile_ms(99, since_s=ended_s),

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import Figures
-from benchmarks.serving_answers import ACCEPTED, REFUSED, Answers, answers, loading
+from benchmarks.serving_answers import Answers, answers, loading
+from benchmarks.serving_load import FAILED
 from benchmarks.serving_site import Running, running
 from benchmarks.serving_speed import CLIENTS, WARM_UP, Pace
 
@@ -22,7 +23,7 @@ WINDOW_S = 1.0
 
 def overload(home: Path, pace: Pace) -> Figures:
     """Measure capacity, offer five times as much, and go on at half of it."""
-    with running(home) as found:
+    with running(home, replicas=pace.replicas) as found:
         found.warm_up(WARM_UP)
         capacity = answers(found.plan(clients=CLIENTS, duration_s=max(pace.seconds(CAPACITY_S), 3.0))).per_s
         before, during, after = _phases(found, capacity, pace)
@@ -32,9 +33,9 @@ def overload(home: Path, pace: Pace) -> Figures:
         "offered_per_s": len(during.status) / (during.due_s.max() - during.due_s.min()),
         "accepted_per_s": during.per_s,
         "accepted_share": float(accepted.mean()),
-        "refused": sum(status.get(one, 0) for one in REFUSED),
-        "other_statuses": sum(count for one, count in status.items() if one not in (ACCEPTED, *REFUSED)),
-        "no_answer": status.get(0, 0),
+        "refused": during.refused,
+        "other_statuses": int((~accepted).sum()) - during.refused,
+        "no_answer": status.get(FAILED, 0),
         "without_retry_after": during.without_retry_after,
         "accepted_p50_ms": during.percentile_ms(50),
         "accepted_p99_ms": during.percentile_ms(99),

@@ -43,6 +43,7 @@ class Running:
     process: "subprocess.Popen[bytes]"
     known_path: Path
     people_path: Path
+    replica_count: int
 
     def plan(self, **changes: Any) -> Plan:
         """Return a plan for recommendations to households, with changes."""
@@ -160,7 +161,7 @@ def started(
             raise RuntimeError(f"the installation does not come up: {said!r}, status {process.wait(STOP_TIMEOUT_S)}")
         known = home / "known.json"
         known.write_bytes(orjson.dumps(_known(site)))
-        yield Running(site, port, process, known, home / "people.json")
+        yield Running(site, port, process, known, home / "people.json", replicas)
     finally:
         _end(process)
 

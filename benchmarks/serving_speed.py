@@ -24,6 +24,8 @@ class Pace:
     """How long everything goes on: 1 as published, less for a try."""
 
     scale: float = 1.0
+    replicas: int = 1
+    """Of the recommender, where a part does not say itself."""
 
     def seconds(self, seconds: float) -> float:
         """Return a time at this pace."""
@@ -36,7 +38,7 @@ class Pace:
 
 def latency(home: Path, pace: Pace) -> Figures:
     """Measure one client that asks one request after the other."""
-    with running(home) as found:
+    with running(home, replicas=pace.replicas) as found:
         return one_client(found, pace)
 
 
@@ -63,9 +65,9 @@ def one_client(found: Running, pace: Pace) -> dict[str, float]:
 
 def throughput(home: Path, pace: Pace) -> Figures:
     """Measure sixteen clients, in turns with the constant route; then on the default proxy."""
-    with running(home, constant=True) as found:
+    with running(home, replicas=pace.replicas, constant=True) as found:
         figures = in_turns(found, pace)
-    with running(home, haproxy=False) as found:
+    with running(home, replicas=pace.replicas, haproxy=False) as found:
         default = _many(found, pace)
     return {
         **figures,
@@ -88,6 +90,7 @@ def in_turns(found: Running, pace: Pace) -> dict[str, float]:
         "p50_ms@16": statistics.median(each.percentile_ms(50) for each in asked),
         "p99_ms@16": statistics.median(each.percentile_ms(99) for each in asked),
         "throughput_failed": sum(each.failed for each in asked),
+        "throughput_refused": sum(each.refused for each in asked),
         "constant_processes": len(found.replicas(CONSTANT_REPLICA)),
     }
 

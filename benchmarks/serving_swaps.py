@@ -22,12 +22,14 @@ QUIET_S = 20.0
 """So long without a swap, before them: what p99 during swaps is held against."""
 BAD = 20
 POLL_S = 0.02
+LOOKS = 3
+"""Times the number of replicas: so many answers in a row have to agree, where there are several."""
 PATIENCE_S = 60.0
 
 
 def swaps(home: Path, pace: Pace) -> Figures:
     """Promote one new version after the other, each once the one before answers."""
-    with running(home) as found:
+    with running(home, replicas=pace.replicas) as found:
         settings, store = found.site.settings, BundleStore(found.site.settings.bundles_dir)
         base = base_of(store)
         versions = [publish_good(store, base, seed=seed) for seed in range(pace.count(SWAPS, least=3))]
@@ -45,6 +47,7 @@ def swaps(home: Path, pace: Pace) -> Figures:
         return {
             "swaps": len(versions),
             "swap_failed": got.failed,
+            "swap_refused": got.refused,
             "mixed": got.mixed,
             "p99_ratio": swap_ms / quiet_ms,
             "swap_p99_ms": swap_ms,
@@ -57,18 +60,21 @@ def swaps(home: Path, pace: Pace) -> Figures:
 
 
 def swap(found: Running, settings: Settings, version: str) -> float:
-    """Promote a version; return the seconds until it answers.
+    """Promote a version; return the seconds until it answers, whichever replica is asked.
 
     Raises:
         TimeoutError: it never does.
     """
     began_s = time.monotonic()
     promote(settings, version, pointer="champion", by=KEY, reason="swap")
+    agreeing, wanted = 0, 1 if found.replica_count == 1 else LOOKS * found.replica_count
     with client_of(found) as client:
-        while champion(client)["active"] != version:
+        while agreeing < wanted:
+            agreeing = agreeing + 1 if champion(client)["active"] == version else 0
             if time.monotonic() - began_s > PATIENCE_S:
                 raise TimeoutError(f"{version} does not answer after {PATIENCE_S:.0f} s")
-            time.sleep(POLL_S)
+            if agreeing < wanted:
+                time.sleep(POLL_S)
     return time.monotonic() - began_s
 
 
@@ -89,7 +95,7 @@ def champion(client: httpx.Client) -> dict[str, str | None]:
 
 def bad_bundles(home: Path, pace: Pace) -> Figures:
     """Promote bad versions; each has to be refused, while the old one goes on answering."""
-    with running(home) as found:
+    with running(home, replicas=pace.replicas) as found:
         settings, store = found.site.settings, BundleStore(found.site.settings.bundles_dir)
         base = base_of(store)
         good = f"{base.manifest.name}@{base.manifest.version}"
@@ -105,7 +111,8 @@ def bad_bundles(home: Path, pace: Pace) -> Figures:
         return {
             "bad_bundles": len(versions),
             "bad_failed": got.failed,
-            "bad_refused": sum(stayed),
+            "bad_refused_requests": got.refused,
+            "bad_kept_old": sum(stayed),
             "bad_served": served_bad,
             "bad_alerts": sum(entry.action == "model.refused" for entry in trail),
             "bad_p99_ms": got.percentile_ms(99),

@@ -1,13 +1,13 @@
 """Versions of a model that benchmarks publish: good ones that can be told apart in answers, and bad ones of each sort.
 
-A good version is the first one with other vectors and one item of its own, ``swap-VERSION``, which stands where what
-is popular stands: a list that holds the item of one version under the name of another was mixed.
+A good version is the first one with slightly other vectors, which calls a hundred popular items by names of its own,
+``swap-VERSION/N``: a list that holds such an item of one version under the name of another was mixed.
 """
 
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,21 +34,22 @@ from storage.bundles import BundleStore
 
 NAME = "als"
 NOISE = 0.01
-LENGTH = 1.5
-"""Of the marker's vector, in those of the most popular item."""
+MARKED = slice(5, 105)
+"""The items that get other names, by popularity; not the first ones, which golden requests are about."""
 
 Change = Callable[[Path], None]
 
 
 def publish_good(store: BundleStore, base: Bundle, *, seed: int) -> str:
-    """Publish a version like ``base`` with slightly other vectors and an item of its own; return NAME@VERSION."""
+    """Publish a version like ``base`` with slightly other vectors and items of its own; return NAME@VERSION."""
+    ids = [base.model.vocabulary.ids[row] for row in np.argsort(-base.model.popularity_I, kind="stable")[MARKED]]
 
     def write(folder: Path) -> None:
         _link(base.folder, folder)
         _write_vectors(folder, base, seed=seed)
-        row = int(np.argmin(base.model.popularity_I))
+        names = {str(id): f"{MARKER}{folder.name}/{number}" for number, id in enumerate(ids)}
         for name, column in ((VOCABULARY, "id"), (ITEMS, "item_id")):
-            _rename(folder / name, column, base.model.vocabulary.ids[row], f"{MARKER}{folder.name}")
+            _rename(folder / name, column, names)
         _seal(folder, base.manifest)
 
     return f"{NAME}@{store.publish(NAME, write, at=datetime.now(UTC))}"
@@ -74,7 +75,6 @@ def _write_vectors(folder: Path, base: Bundle, *, seed: int) -> None:
     assert isinstance(model, Als)
     rng = np.random.default_rng(seed)
     item_ID = model.item_ID * (1 + NOISE * rng.standard_normal(model.item_ID.shape, dtype=np.float32))
-    item_ID[int(np.argmin(model.popularity_I))] = LENGTH * model.item_ID[int(np.argmax(model.popularity_I))]
     arrays = {**model.arrays(), "item_factors": item_ID}
     changed = Als.from_arrays(arrays, vocabulary=model.vocabulary, users=model.users, config=model.config)
     _replace(folder / ARRAYS, lambda path: write_arrays(path, changed.arrays()))
@@ -82,9 +82,9 @@ def _write_vectors(folder: Path, base: Bundle, *, seed: int) -> None:
         _replace(folder / NEAREST, lambda path: write_arrays(path, codes.arrays()))
 
 
-def _rename(path: Path, column: str, old: str, new: str) -> None:
+def _rename(path: Path, column: str, names: Mapping[str, str]) -> None:
     table = pq.read_table(path)
-    ids = [new if id == old else id for id in table[column].to_pylist()]
+    ids = [names.get(id, id) for id in table[column].to_pylist()]
     table = table.set_column(
         table.schema.get_field_index(column), column, pa.array(ids, table.schema.field(column).type)
     )
