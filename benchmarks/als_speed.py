@@ -22,7 +22,7 @@ from benchmarks.gowalla import K, Split, by_products, published_split, quality
 from benchmarks.harness import Figures, main
 from bespoke.models.als import AlsConfig, starting_tables
 from bespoke.models.als_epochs import both_sides, half_epoch, products
-from bespoke.models.base import FloatArray
+from bespoke.models.arrays import FloatArray
 
 THREADS = 2
 FACTORS = (64, 128, 256)

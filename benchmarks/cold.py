@@ -32,7 +32,8 @@ from bespoke.catalog import Catalog, Item
 from bespoke.clock import DAY_MS
 from bespoke.errors import ConfigError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import History, Model, ModelConfig
+from bespoke.models.base import Model, ModelConfig
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.models.metrics import ndcg
 from bespoke.models.registry import MODELS

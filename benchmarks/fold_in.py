@@ -12,7 +12,7 @@ from benchmarks.harness import Figures, main
 from bespoke.clock import DAY_MS
 from bespoke.events import ItemId
 from bespoke.models.als import Als, AlsConfig
-from bespoke.models.base import History
+from bespoke.models.history import History
 from bespoke.profiles import Recent
 from bespoke.vocabulary import Vocabulary
 

@@ -13,7 +13,8 @@ from scipy.sparse import csr_array
 
 from benchmarks.harness import Figures
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import AnyArray, FloatArray, Interactions
+from bespoke.models.arrays import AnyArray, FloatArray
+from bespoke.models.base import Interactions
 from bespoke.vocabulary import Vocabulary
 
 FOLDER = Path(__file__).parents[2] / "shared/data/gowalla"

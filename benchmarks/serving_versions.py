@@ -1,6 +1,6 @@
 """Versions of a model that benchmarks publish: good ones that can be told apart in answers, and bad ones of each sort.
 
-A good version is the first one with slightly other vectors, which calls a hundred popular items by names of its own,
+A good version is the first one with slightly other vectors, which calls some popular items by names of its own,
 ``swap-VERSION/N``: a list that holds such an item of one version under the name of another was mixed.
 """
 
@@ -34,7 +34,7 @@ from storage.bundles import BundleStore
 
 NAME = "als"
 NOISE = 0.01
-MARKED = slice(5, 105)
+MARKED = slice(5, 405)
 """The items that get other names, by popularity; not the first ones, which golden requests are about."""
 
 Change = Callable[[Path], None]
@@ -142,6 +142,8 @@ def _all_alike(folder: Path) -> None:
     content = path.read_bytes()
     start = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     path.write_bytes(content[:start] + bytes(len(content) - start))
+    # Codes of other vectors would be found before.
+    (folder / NEAREST).unlink(missing_ok=True)
 
 
 def _raises(folder: Path) -> None:

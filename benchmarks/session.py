@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from benchmarks.harness import Figures, main
 from bespoke.clock import DAY_MS, MINUTE_MS
 from bespoke.events import ItemId
-from bespoke.models.base import History, Interactions, InteractionWeights, Model
+from bespoke.models.base import Interactions, Model
+from bespoke.models.history import History, InteractionWeights
 from bespoke.models.registry import MODELS
 from bespoke.profiles import Recent
 from bespoke.statistics.paired import clustered_difference

@@ -27,7 +27,8 @@ from bespoke.catalog import Item
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als, AlsConfig
 from bespoke.models.als_epochs import in_own_basis
-from bespoke.models.base import FloatArray, Model
+from bespoke.models.arrays import FloatArray
+from bespoke.models.base import Model
 from bespoke.models.bundle import Window, write_bundle
 from bespoke.models.nearest import Codes, NearestItems
 from bespoke.models.tensors import map_arrays, write_arrays

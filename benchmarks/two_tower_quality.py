@@ -18,7 +18,9 @@ from benchmarks.gowalla import K, Split, published_split, quality
 from benchmarks.harness import Figures, main
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als, AlsConfig
-from bespoke.models.base import AnyArray, FloatArray, History, Interactions
+from bespoke.models.arrays import AnyArray, FloatArray
+from bespoke.models.base import Interactions
+from bespoke.models.history import History
 from bespoke.models.two_tower import TwoTower
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.profiles import Recent

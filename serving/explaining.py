@@ -11,7 +11,7 @@ import numpy as np
 from bespoke.catalog import ItemTable
 from bespoke.clock import DAY_MS, from_ms
 from bespoke.events import InteractionType, ItemId
-from bespoke.models.base import RowArray
+from bespoke.models.arrays import RowArray
 from bespoke.recommend import Decision, Engine, Request, Trace
 from bespoke.recommend.candidates import history_of
 from bespoke.recommend.placed import BoolArray

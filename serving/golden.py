@@ -7,8 +7,9 @@ from collections.abc import Callable
 from bespoke.clock import to_ms
 from bespoke.errors import BundleError
 from bespoke.events import InteractionType
-from bespoke.models.base import Basis, History
+from bespoke.models.base import Basis
 from bespoke.models.bundle import Bundle
+from bespoke.models.history import History
 from bespoke.profiles import Recent
 from bespoke.recommend import Decision, Engine, Request, Shelf, Sources, table_of
 from serving.kit import reference

@@ -20,7 +20,8 @@ from scipy.sparse import csr_array
 from bespoke.models.als import Als, AlsConfig, discounted, pair_weights, starting_tables
 from bespoke.models.als_epochs import Pairs, Turn, gram, length_cost, misfit, products, solve, squares
 from bespoke.models.als_kernel import chunks
-from bespoke.models.base import AnyArray, Epoch, FloatArray, Interactions, OnEpoch
+from bespoke.models.arrays import AnyArray, FloatArray
+from bespoke.models.base import Epoch, Interactions, OnEpoch
 from bespoke.models.popularity import decayed_counts
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bespoke.catalog import Catalog
 from bespoke.errors import TrainingError
-from bespoke.models.base import AnyArray
+from bespoke.models.arrays import AnyArray
 
 MANY_REPEATS = 0.1
 """Share of people's later lines that repeat an earlier (person, item), from which on repeats carry a model."""

@@ -16,7 +16,8 @@ import ray.data
 from bespoke.clock import from_ms
 from bespoke.errors import TrainingError, Unavailable
 from bespoke.events import InteractionType, ItemId, UserId
-from bespoke.models.base import History, Interactions, InteractionWeights
+from bespoke.models.base import Interactions
+from bespoke.models.history import History, InteractionWeights
 from bespoke.profiles import Recent, newest_lines
 from storage.lake import Lake, interactions_of
 from training.line_cache import LineCache

@@ -13,7 +13,9 @@ from bespoke.clock import to_ms
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
 from bespoke.models import metrics
-from bespoke.models.base import FloatArray, History, Model
+from bespoke.models.arrays import FloatArray
+from bespoke.models.base import Model
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from storage.lake import Lake
 from storage.settings import Settings

@@ -12,8 +12,9 @@ import ray.exceptions
 from bespoke.catalog import Catalog
 from bespoke.errors import BespokeError, TrainingError
 from bespoke.models.als import Als, AlsConfig
-from bespoke.models.base import History, Model, ModelConfig, OnEpoch
+from bespoke.models.base import Model, ModelConfig, OnEpoch
 from bespoke.models.blend import Blend, BlendConfig
+from bespoke.models.history import History
 from bespoke.models.registry import model_of_kind
 from bespoke.models.two_tower import TwoTower
 from bespoke.models.two_tower_config import TwoTowerConfig

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import Basis, History, Model
+from bespoke.models.base import Basis, Model
+from bespoke.models.history import History
 from bespoke.models.verdict import Comparison, Verdict
 from bespoke.statistics.paired import clustered_difference
 from training.champion import CHAMPION

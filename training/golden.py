@@ -6,7 +6,8 @@ import numpy as np
 
 from bespoke.errors import TrainingError
 from bespoke.events import UserId
-from bespoke.models.base import History, Model
+from bespoke.models.base import Model
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 
 PEOPLE = 50

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from bespoke.clock import to_ms
 from bespoke.errors import ConfigError, TrainingError
-from bespoke.models.base import Basis, History
+from bespoke.models.base import Basis
 from bespoke.models.blend import Blend
 from bespoke.models.blend_sources import FEATURES, weighted_sum
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.models.metrics import values_of_lists
 from bespoke.propensity.config import PropensityConfig

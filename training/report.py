@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from bespoke.catalog import Catalog
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import History
+from bespoke.models.history import History
 from storage.durable import replacing
 from training.evaluate import Measured
 from training.gate import METRIC

@@ -12,8 +12,9 @@ from bespoke.catalog import Catalog
 from bespoke.clock import to_ms
 from bespoke.errors import BespokeError, ConfigError, TrainingError
 from bespoke.events import UserId
-from bespoke.models.base import History, Model
+from bespoke.models.base import Model
 from bespoke.models.bundle import Window, read_bundle, read_manifest
+from bespoke.models.history import History
 from bespoke.models.verdict import Verdict
 from storage.bundles import BundleStore
 from storage.lake import Lake

@@ -20,7 +20,8 @@ from bespoke.catalog import Catalog
 from bespoke.clock import from_ms, to_ms
 from bespoke.errors import ConfigError, TrainingError
 from bespoke.events import UserId
-from bespoke.models.base import History, ModelConfig
+from bespoke.models.base import ModelConfig
+from bespoke.models.history import History
 from storage.lake import Lake
 from storage.settings import Settings
 from training.catalog import known_catalog

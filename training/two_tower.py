@@ -23,7 +23,8 @@ import ray.train.torch
 
 from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.errors import TrainingError
-from bespoke.models.base import FloatArray, Interactions, Model, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
+from bespoke.models.base import Interactions, Model
 from bespoke.models.two_tower import TwoTower
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_examples import Batch

@@ -31,21 +31,9 @@ from bespoke.models.als_epochs import (
     regularisation,
     squares,
 )
-from bespoke.models.base import (
-    AnyArray,
-    Basis,
-    Epoch,
-    FloatArray,
-    History,
-    Interactions,
-    ItemMass,
-    Model,
-    ModelConfig,
-    OnEpoch,
-    RowArray,
-    check_arrays,
-    item_mass,
-)
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.base import Basis, Epoch, Interactions, Model, ModelConfig, OnEpoch, check_arrays
+from bespoke.models.history import History, ItemMass, item_mass
 from bespoke.models.index import BoolArray, Ranking, Retrieved
 from bespoke.models.nearest import Codes, Directions, NearestItems, lengths
 from bespoke.models.popularity import decayed_counts

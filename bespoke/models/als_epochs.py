@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from bespoke.models.base import AnyArray, FloatArray, RowArray, TimeArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray, TimeArray
 from bespoke.vocabulary import CHUNK, chunk_starts
 
 if TYPE_CHECKING:

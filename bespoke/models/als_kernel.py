@@ -12,7 +12,7 @@ the preconditioner takes a neighbour's squares to be those of the average row, w
 import numba
 import numpy as np
 
-from bespoke.models.base import AnyArray, FloatArray, RowArray, TimeArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray, TimeArray
 
 
 def _add_rows(total: FloatArray, scale: FloatArray, table: FloatArray, rows: RowArray) -> None:

@@ -4,10 +4,9 @@ Shapes in this package: U users, I items, N interactions, H distinct items of on
 D factors. An array's name ends in its shape: ``scores_BI``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -17,16 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array
 
 from bespoke.catalog import EMPTY_CATALOG, Catalog
-from bespoke.clock import DAY_MS
 from bespoke.errors import BundleError, TrainingError, shown
-from bespoke.events import InteractionType, ItemId, UserId
-from bespoke.profiles import Recent
-from bespoke.vocabulary import RowArray as RowArray
+from bespoke.events import ItemId, UserId
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray, TimeArray
+from bespoke.models.history import History, InteractionWeights, decayed
 from bespoke.vocabulary import Vocabulary
-
-FloatArray = npt.NDArray[np.float32]
-TimeArray = npt.NDArray[np.int64]
-AnyArray = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +37,6 @@ class Epoch:
 
 OnEpoch = Callable[[Epoch], bool | None]
 """Called after each epoch; True ends training there."""
-
-
-class InteractionWeights(BaseModel):
-    """How much one line of each interaction type counts as a sign of liking; 0 ignores the type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    view: float = Field(default=0.1, ge=0, le=100, description="An item was looked at.")
-    click: float = Field(default=0.1, ge=0, le=100, description="An item was clicked.")
-    add_to_cart: float = Field(default=0.3, ge=0, le=100, description="An item was put into a cart.")
-    remove_from_cart: float = Field(default=0.0, ge=0, le=100, description="An item was taken out of a cart.")
-    add_to_wishlist: float = Field(default=0.3, ge=0, le=100, description="An item was put on a wish list.")
-    purchase: float = Field(default=1.0, ge=0, le=100, description="An item was bought.")
-    refund: float = Field(default=0.0, ge=0, le=100, description="An item was given back.")
-
-    @cached_property
-    def of_type(self) -> Mapping[str, float]:
-        """The weight of each interaction type, by its value."""
-        return {kind.value: float(getattr(self, kind.value)) for kind in InteractionType}
-
-    @property
-    def of_code(self) -> FloatArray:
-        """The weight of each type by its code, see :class:`LineColumns`; 0 for a type that is not known."""
-        return _of_code(self)
-
-    def of(self, interactions: Iterable[str]) -> FloatArray:
-        """Return the weight of each interaction; a type that is not known weighs 0."""
-        return self.of_code[_codes(interactions)]
-
-
-@lru_cache(256)
-def _of_code(weights: InteractionWeights) -> FloatArray:
-    # Not kept in the settings themselves: they are compared by all that they hold.
-    return np.array([*(weights.of_type[kind] for kind in _CODES), 0.0], dtype=np.float32)
 
 
 class ModelConfig(BaseModel):
@@ -146,62 +106,6 @@ class Interactions:
         """Raise TrainingError where there is nothing to learn from."""
         if not len(self):
             raise TrainingError("there are no interactions to learn from; widen the window or check the weights")
-
-
-_CODES: Mapping[str, int] = {kind.value: code for code, kind in enumerate(InteractionType)}
-
-
-def _codes(interactions: Iterable[str]) -> npt.NDArray[np.intp]:
-    unknown = len(_CODES)
-    return np.array([_CODES.get(interaction, unknown) for interaction in interactions], dtype=np.intp)
-
-
-class LineColumns:
-    """The N lines of one history as columns. Models that score the same history share them."""
-
-    def __init__(self, recent: Sequence[Recent]) -> None:
-        at_ms, item_ids, interactions, *_ = zip(*recent, strict=True) if recent else ((), (), ())
-        self.item_ids: tuple[ItemId, ...] = item_ids
-        self.at_ms_N: TimeArray = np.array(at_ms, dtype=np.int64)
-        self.interaction_N = _codes(interactions)
-        """The number of each line's type among :class:`InteractionType`; one more for those that are not known."""
-        self._rows: dict[int, tuple[Vocabulary[ItemId], RowArray]] = {}
-
-    def rows(self, vocabulary: Vocabulary[ItemId]) -> RowArray:
-        """Return the row of each line's item [N], -1 where the vocabulary does not have it; looked up once."""
-        known = self._rows.get(id(vocabulary))
-        if known is None:
-            # Kept with its vocabulary, whose number could otherwise become another one's.
-            known = self._rows[id(vocabulary)] = vocabulary, vocabulary.rows(self.item_ids)
-        return known[1]
-
-    def put(self, vocabulary: Vocabulary[ItemId], row_N: RowArray) -> None:
-        """Take over rows that somebody has looked up another way."""
-        self._rows[id(vocabulary)] = vocabulary, row_N
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What a model may know of a person when it scores: an id, recent lines, and the time of the request."""
-
-    user_id: UserId | None
-    recent: tuple[Recent, ...]
-    at_ms: int
-    weights: tuple[float, ...] | None = None
-    """What each recent line counts, where the source says so itself; by its interaction type otherwise."""
-    shared: LineColumns | None = field(default=None, compare=False, repr=False)
-    """The lines as columns, where several models are asked about the same history."""
-
-    @property
-    def columns(self) -> LineColumns:
-        """The lines as columns."""
-        return self.shared or LineColumns(self.recent)
-
-    def weight_of(self, columns: LineColumns, weights: InteractionWeights) -> FloatArray:
-        """Return what each line counts [N], not decayed."""
-        if self.weights is not None:
-            return np.array(self.weights, dtype=np.float32)
-        return weights.of_code[columns.interaction_N]
 
 
 class Basis(StrEnum):
@@ -299,77 +203,6 @@ class Model(Protocol):
         Raises:
             BundleError: names or shapes do not fit.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class ItemMass:
-    """The distinct items of one history that a model knows, and the decayed weight of each."""
-
-    row_H: RowArray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
-    mass_H: FloatArray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
-
-    def __len__(self) -> int:
-        return len(self.row_H)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownLines:
-    """The N lines of one history that count, about items that a model knows: H distinct ones."""
-
-    row_H: RowArray
-    """Ascending."""
-    place_N: npt.NDArray[np.intp]
-    """Which of them each line is about."""
-    at_ms_N: TimeArray
-    weight_N: FloatArray
-    """By interaction type, not decayed."""
-
-    def summed(self, value_N: AnyArray) -> FloatArray:
-        """Return the sum of the lines' values per item [H]."""
-        return np.bincount(self.place_N, weights=value_N, minlength=len(self.row_H)).astype(np.float32)
-
-    def decayed(self, *, at_ms: int, half_life_days: float | None) -> FloatArray:
-        """Return the decayed weight per item [H]."""
-        return self.summed(decayed(self.weight_N, self.at_ms_N, at_ms=at_ms, half_life_days=half_life_days))
-
-    def mass(self, *, at_ms: int, half_life_days: float | None) -> ItemMass:
-        """Return the items with their decayed weights, where these are not too small for a number."""
-        mass_H = self.decayed(at_ms=at_ms, half_life_days=half_life_days)
-        kept_H = mass_H > 0
-        return ItemMass(self.row_H, mass_H) if kept_H.all() else ItemMass(self.row_H[kept_H], mass_H[kept_H])
-
-
-def known_lines(history: History, *, vocabulary: Vocabulary[ItemId], weights: InteractionWeights) -> KnownLines:
-    """Return the lines of ``history.recent`` that weigh something, about items that ``vocabulary`` holds."""
-    columns = history.columns
-    row_N, weight_N = columns.rows(vocabulary), history.weight_of(columns, weights)
-    kept_N = (row_N >= 0) & (weight_N > 0)
-    row_H, place_N = np.unique(row_N[kept_N], return_inverse=True)
-    return KnownLines(row_H, place_N, columns.at_ms_N[kept_N], weight_N[kept_N])
-
-
-def item_mass(
-    history: History,
-    *,
-    vocabulary: Vocabulary[ItemId],
-    weights: InteractionWeights,
-    half_life_days: float | None,
-) -> ItemMass:
-    """Return the decayed weight of each item in ``history.recent`` that ``vocabulary`` holds."""
-    if not history.recent:
-        return ItemMass()
-    lines = known_lines(history, vocabulary=vocabulary, weights=weights)
-    return lines.mass(at_ms=history.at_ms, half_life_days=half_life_days)
-
-
-def decayed(weight_N: FloatArray, at_ms_N: TimeArray, *, at_ms: int, half_life_days: float | None) -> FloatArray:
-    """Return weights [N] halved every half-life of their age at ``at_ms``; what lies in the future keeps its weight."""
-    if half_life_days is None:
-        return weight_N
-    age_days_N = np.maximum(at_ms - at_ms_N, 0) / DAY_MS
-    # float32 ends at 2**-126; what lies below would turn into zero and the line would vanish.
-    exponent_N = np.minimum(age_days_N / half_life_days, 120.0)
-    return (weight_N * np.exp2(-exponent_N)).astype(np.float32)
 
 
 def _numbered(column: Any, kept_N: npt.NDArray[np.bool_]) -> tuple[list[Any], RowArray]:

@@ -22,20 +22,8 @@ from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als, AlsConfig
-from bespoke.models.base import (
-    AnyArray,
-    Basis,
-    FloatArray,
-    History,
-    Interactions,
-    KnownLines,
-    Model,
-    ModelConfig,
-    OnEpoch,
-    RowArray,
-    check_arrays,
-    known_lines,
-)
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.base import Basis, Interactions, Model, ModelConfig, OnEpoch, check_arrays
 from bespoke.models.blend_learning import Case, Learned, Person, learn, taken_and_gain
 from bespoke.models.blend_sources import (
     BUCKETS,
@@ -50,6 +38,7 @@ from bespoke.models.blend_sources import (
     weighted_sum,
 )
 from bespoke.models.blend_trees import checked_trees
+from bespoke.models.history import History, KnownLines, known_lines
 from bespoke.models.index import EMPTY, BoolArray, Retrieved, allowed, best_among, top_k
 from bespoke.models.nearest import Codes, Directions, NearestItems
 from bespoke.vocabulary import Vocabulary

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bespoke.events import ItemId
-from bespoke.models.base import AnyArray, FloatArray, History, RowArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.models.blend_sources import BUCKETS, SOURCES
 from bespoke.models.blend_trees import Trees, grow
+from bespoke.models.history import History
 
 Case = tuple[History, Set[ItemId]]
 """What was known of a person, and the items of the basket that followed."""

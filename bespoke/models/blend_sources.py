@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bespoke.clock import DAY_MS
-from bespoke.models.base import FloatArray, History, Interactions, KnownLines, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
+from bespoke.models.base import Interactions
+from bespoke.models.history import History, KnownLines
 
 SOURCES = ("personal", "rebuy", "als", "popularity")
 """What the weighted sum adds up."""

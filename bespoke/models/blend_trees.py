@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bespoke.errors import BundleError
-from bespoke.models.base import FloatArray
+from bespoke.models.arrays import FloatArray
 
 LEAVES = 8
 DEPTH = 5

@@ -8,7 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from bespoke.events import ItemId
-from bespoke.models.base import Basis, FloatArray, History, ItemMass, ModelConfig, RowArray, item_mass
+from bespoke.models.arrays import FloatArray, RowArray
+from bespoke.models.base import Basis, ModelConfig
+from bespoke.models.history import History, ItemMass, item_mass
 from bespoke.models.index import BoolArray, Ranking, Retrieved
 from bespoke.models.popularity import Popularity, PopularityConfig
 from bespoke.vocabulary import Vocabulary

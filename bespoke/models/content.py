@@ -20,21 +20,10 @@ from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.clock import DAY_MS
 from bespoke.errors import BundleError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import (
-    AnyArray,
-    Basis,
-    FloatArray,
-    History,
-    Interactions,
-    ItemMass,
-    Model,
-    ModelConfig,
-    OnEpoch,
-    RowArray,
-    check_arrays,
-    item_mass,
-)
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.base import Basis, Interactions, Model, ModelConfig, OnEpoch, check_arrays
 from bespoke.models.content_terms import FIELDS, expected, term_vectors
+from bespoke.models.history import History, ItemMass, item_mass
 from bespoke.models.index import BoolArray, Retrieved, best_of
 from bespoke.models.popularity import decayed_counts
 from bespoke.vocabulary import Vocabulary

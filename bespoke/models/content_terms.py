@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array, diags_array
 
 from bespoke.catalog import Item
-from bespoke.models.base import FloatArray
+from bespoke.models.arrays import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 

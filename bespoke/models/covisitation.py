@@ -21,21 +21,10 @@ from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.clock import MINUTE_MS
 from bespoke.errors import BundleError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import (
-    AnyArray,
-    Basis,
-    FloatArray,
-    History,
-    Interactions,
-    ItemMass,
-    Model,
-    ModelConfig,
-    OnEpoch,
-    RowArray,
-    check_arrays,
-    decayed,
-)
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.base import Basis, Interactions, Model, ModelConfig, OnEpoch, check_arrays
 from bespoke.models.covisitation_pairs import pair_totals, strongest, walk
+from bespoke.models.history import History, ItemMass, decayed
 from bespoke.models.index import BoolArray, Ranking, Retrieved, allowed, best_among
 from bespoke.models.popularity import decayed_counts
 from bespoke.vocabulary import Vocabulary

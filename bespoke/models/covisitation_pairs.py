@@ -10,7 +10,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from bespoke.clock import MINUTE_MS
-from bespoke.models.base import AnyArray, FloatArray, Interactions, RowArray, TimeArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray, TimeArray
+from bespoke.models.base import Interactions
 
 IntArray = npt.NDArray[np.int64]
 

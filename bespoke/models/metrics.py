@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bespoke.events import ItemId
-from bespoke.models.base import AnyArray, FloatArray, RowArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bespoke.errors import BundleError
-from bespoke.models.base import AnyArray, FloatArray, RowArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.models.index import EMPTY, BoolArray, Retrieved, best_among
 from bespoke.vocabulary import CHUNK, chunk_starts
 

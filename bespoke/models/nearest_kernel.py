@@ -14,7 +14,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from bespoke.models.base import AnyArray, FloatArray, RowArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 
 BLOCK = 256
 """Rows whose products are taken before any is looked at: short enough for the first cache."""

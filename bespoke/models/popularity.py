@@ -9,18 +9,9 @@ from pydantic import Field
 
 from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import (
-    AnyArray,
-    Basis,
-    FloatArray,
-    History,
-    Interactions,
-    Model,
-    ModelConfig,
-    OnEpoch,
-    RowArray,
-    check_arrays,
-)
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.base import Basis, Interactions, Model, ModelConfig, OnEpoch, check_arrays
+from bespoke.models.history import History
 from bespoke.models.index import BoolArray, Ranking, Retrieved, top_k
 from bespoke.vocabulary import Vocabulary
 

@@ -10,7 +10,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from bespoke.errors import BundleError
-from bespoke.models.base import AnyArray, History, Model, RowArray
+from bespoke.models.arrays import AnyArray, RowArray
+from bespoke.models.base import Model
+from bespoke.models.history import History
 from bespoke.models.index import EMPTY, BoolArray, Retrieved, best_of
 from bespoke.models.nearest import Codes, Directions
 

@@ -14,7 +14,7 @@ import orjson
 from safetensors.numpy import save_file
 
 from bespoke.errors import BundleError, shown
-from bespoke.models.base import AnyArray
+from bespoke.models.arrays import AnyArray
 
 DTYPES: Mapping[str, type[np.generic]] = {"F32": np.float32, "I8": np.int8}
 """What bundles hold, by the names that the format has for it."""

@@ -19,19 +19,9 @@ from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.errors import BundleError
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als
-from bespoke.models.base import (
-    AnyArray,
-    Basis,
-    Epoch,
-    FloatArray,
-    History,
-    Interactions,
-    Model,
-    ModelConfig,
-    OnEpoch,
-    RowArray,
-    check_arrays,
-)
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.base import Basis, Epoch, Interactions, Model, ModelConfig, OnEpoch, check_arrays
+from bespoke.models.history import History
 from bespoke.models.index import BoolArray, Ranking, Retrieved
 from bespoke.models.nearest import Codes, Directions, NearestItems, lengths
 from bespoke.models.two_tower_config import TwoTowerConfig

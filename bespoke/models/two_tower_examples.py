@@ -15,7 +15,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from bespoke.models.base import FloatArray, Interactions, RowArray, TimeArray, decayed
+from bespoke.models.arrays import FloatArray, RowArray, TimeArray
+from bespoke.models.base import Interactions
+from bespoke.models.history import decayed
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_lines import Lines, merged
 

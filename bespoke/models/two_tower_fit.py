@@ -12,7 +12,8 @@ from scipy.sparse import csr_array
 from bespoke.catalog import Catalog
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als
-from bespoke.models.base import FloatArray, Interactions, Model, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
+from bespoke.models.base import Interactions, Model
 from bespoke.models.popularity import decayed_counts
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_content import content

@@ -13,7 +13,8 @@ from scipy.sparse import csr_array
 
 from bespoke.clock import DAY_MS
 from bespoke.events import ItemId
-from bespoke.models.base import AnyArray, FloatArray, History, InteractionWeights, RowArray, TimeArray, decayed
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray, TimeArray
+from bespoke.models.history import History, InteractionWeights, decayed
 from bespoke.vocabulary import Vocabulary
 
 ABOUT_PERSON = 9

@@ -11,7 +11,8 @@ from scipy.sparse import csr_array
 
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als
-from bespoke.models.base import AnyArray, FloatArray, ItemMass, RowArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.history import ItemMass
 from bespoke.models.two_tower_lines import ABOUT_PERSON, Lines
 from bespoke.vocabulary import Vocabulary
 

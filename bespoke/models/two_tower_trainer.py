@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from bespoke.models.base import AnyArray
+from bespoke.models.arrays import AnyArray
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_examples import Batch
 from bespoke.models.two_tower_lines import Lines

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bespoke.models.base import FloatArray, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.models.retrieval import Retrieved
 from bespoke.recommend.settings import Blend
 from bespoke.recommend.trace import NO_RANK

@@ -8,7 +8,9 @@ import numpy as np
 
 from bespoke.clock import DAY_MS
 from bespoke.events import InteractionType
-from bespoke.models.base import Basis, FloatArray, History, LineColumns, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
+from bespoke.models.base import Basis
+from bespoke.models.history import History, LineColumns
 from bespoke.models.retrieval import Retrieved
 from bespoke.profiles import Recent
 from bespoke.recommend.blending import Drawn

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from bespoke.models.base import FloatArray, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.recommend.settings import Diversity
 
 NO_CODE = -1

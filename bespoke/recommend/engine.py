@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bespoke.clock import from_ms
 from bespoke.expressions import parse_expression
-from bespoke.models.base import RowArray
+from bespoke.models.arrays import RowArray
 from bespoke.models.retrieval import Retrieved
 from bespoke.recommend.blending import Blended, Drawn, blend
 from bespoke.recommend.candidates import Draw, draw

@@ -11,7 +11,7 @@ from bespoke.catalog import ItemTable
 from bespoke.clock import DAY_MS
 from bespoke.events import InteractionType, ItemId
 from bespoke.expressions import Expression, Value
-from bespoke.models.base import RowArray
+from bespoke.models.arrays import RowArray
 from bespoke.profiles import Recent
 from bespoke.recommend.placed import Allowed, BoolArray
 from bespoke.recommend.request import Filter, Request

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from bespoke.catalog import ItemTable
 from bespoke.events import ItemId
-from bespoke.models.base import FloatArray, History, Model, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
+from bespoke.models.base import Model
+from bespoke.models.history import History
 from bespoke.models.nearest import Directions
 from bespoke.models.retrieval import Retrieved, item_vectors, retrieve, similar
 from bespoke.vocabulary import Vocabulary

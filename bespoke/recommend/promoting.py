@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bespoke.models.base import RowArray
+from bespoke.models.arrays import RowArray
 
 
 @dataclass(frozen=True, slots=True)

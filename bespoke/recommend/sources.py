@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from bespoke.catalog import EMPTY_TABLE, Item, ItemTable
-from bespoke.models.base import RowArray
+from bespoke.models.arrays import RowArray
 from bespoke.models.bundle import Bundle
 from bespoke.recommend.placed import Allowed, CategoryLists, PlacedModel, RankedList
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bespoke.models.base import FloatArray, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
 
 NO_RANK = -1
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from bespoke.clock import from_ms
 from bespoke.events import Event, ItemId, UserId
-from bespoke.models.base import History, Model
+from bespoke.models.base import Model
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.models.metrics import ndcg, recall
 from bespoke.parsing import parse_event

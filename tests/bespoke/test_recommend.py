@@ -12,9 +12,11 @@ from bespoke.catalog import Item
 from bespoke.clock import DAY_MS
 from bespoke.events import ItemId, UserId
 from bespoke.expressions import parse_expression
-from bespoke.models.base import FloatArray, History, Interactions, Model, RowArray
+from bespoke.models.arrays import FloatArray, RowArray
+from bespoke.models.base import Interactions, Model
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.bundle import Bundle, Window, read_bundle, write_bundle
+from bespoke.models.history import History
 from bespoke.models.index import BoolArray, Retrieved
 from bespoke.models.popularity import Popularity
 from bespoke.profiles import Recent

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bespoke.models.base import RowArray
+from bespoke.models.arrays import RowArray
 from bespoke.models.retrieval import Retrieved
 from bespoke.recommend.blending import Drawn, blend
 from bespoke.recommend.diversity import diversify

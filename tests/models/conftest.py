@@ -7,7 +7,8 @@ import pytest
 
 from bespoke.clock import DAY_MS
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import History, Interactions
+from bespoke.models.base import Interactions
+from bespoke.models.history import History
 from bespoke.profiles import Recent
 
 AT_MS = 100 * DAY_MS

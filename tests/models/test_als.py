@@ -11,7 +11,9 @@ from bespoke.events import ItemId
 from bespoke.models.als import Als, AlsConfig, discounted, least_squares, pair_weights, starting_tables
 from bespoke.models.als_epochs import Pairs, both_sides, gram, half_epoch, objective
 from bespoke.models.als_kernel import chunks
-from bespoke.models.base import AnyArray, Basis, History, Interactions
+from bespoke.models.arrays import AnyArray
+from bespoke.models.base import Basis, Interactions
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 
 EXACT = AlsConfig(factors=5, epochs=3, steps=50, alpha0=0.2, regularisation=0.05, half_life_days=0)

@@ -9,7 +9,8 @@ import pytest
 from bespoke.clock import DAY_MS
 from bespoke.errors import TrainingError
 from bespoke.events import InteractionType, ItemId, UserId
-from bespoke.models.base import History, Interactions, InteractionWeights, item_mass
+from bespoke.models.base import Interactions
+from bespoke.models.history import History, InteractionWeights, item_mass
 from bespoke.profiles import Recent
 from bespoke.vocabulary import Vocabulary
 

@@ -8,11 +8,12 @@ import pytest
 from bespoke.clock import DAY_MS
 from bespoke.errors import BundleError, TrainingError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import History, Interactions, Model
+from bespoke.models.base import Interactions, Model
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.blend_learning import DEFAULT_WEIGHTS, Case, Learned
 from bespoke.models.blend_sources import BUCKETS, SOURCES, rebuy_rates
 from bespoke.models.blend_trees import Trees
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.profiles import Recent
 

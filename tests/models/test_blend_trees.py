@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bespoke.models.base import FloatArray
+from bespoke.models.arrays import FloatArray
 from bespoke.models.blend_trees import Trees, grow
 
 Group = tuple[FloatArray, FloatArray]

@@ -18,9 +18,11 @@ from bespoke.catalog import Item
 from bespoke.errors import BundleError
 from bespoke.events import ItemId
 from bespoke.models.als import AlsConfig
-from bespoke.models.base import AnyArray, History, Interactions
+from bespoke.models.arrays import AnyArray
+from bespoke.models.base import Interactions
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.bundle import Window, checked_manifest, read_bundle, read_manifest, seal, write_bundle
+from bespoke.models.history import History
 from bespoke.models.nearest import Codes
 from bespoke.models.registry import MODELS
 from bespoke.models.tensors import map_arrays, write_arrays

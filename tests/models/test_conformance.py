@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from bespoke.errors import BundleError, TrainingError
-from bespoke.models.base import Basis, History, Interactions, Model
+from bespoke.models.base import Basis, Interactions, Model
+from bespoke.models.history import History
 from bespoke.models.registry import MODELS
 
 

@@ -9,9 +9,10 @@ import pytest
 from bespoke.catalog import Item
 from bespoke.errors import BundleError
 from bespoke.events import ItemId
-from bespoke.models.base import Basis, History, Interactions
+from bespoke.models.base import Basis, Interactions
 from bespoke.models.content import Content, ContentConfig, days_on_sale
 from bespoke.models.content_terms import expected, term_vectors
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.models.tensors import map_arrays, write_arrays
 

@@ -8,9 +8,10 @@ import pytest
 from bespoke.clock import DAY_MS, MINUTE_MS
 from bespoke.errors import BundleError
 from bespoke.events import ItemId
-from bespoke.models.base import Basis, History, Interactions
+from bespoke.models.base import Basis, Interactions
 from bespoke.models.covisitation import Covisitation, CovisitationConfig
 from bespoke.models.covisitation_pairs import pair_totals, walk
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.profiles import Recent
 

@@ -6,8 +6,9 @@ import pytest
 
 from bespoke.catalog import Item
 from bespoke.events import ItemId
-from bespoke.models.base import History, Interactions, Model
+from bespoke.models.base import Interactions, Model
 from bespoke.models.buy_again import BuyAgain, BuyAgainConfig
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.models.popularity import Popularity, PopularityConfig, popular_in
 

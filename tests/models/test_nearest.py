@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bespoke.models.base import FloatArray
+from bespoke.models.arrays import FloatArray
 from bespoke.models.index import best_of
 from bespoke.models.nearest import LANES, Codes, Directions, NearestItems, lengths
 

@@ -7,10 +7,11 @@ import pytest
 
 from bespoke.catalog import Item
 from bespoke.events import ItemId
-from bespoke.models.base import History, Interactions, Model
+from bespoke.models.base import Interactions, Model
 from bespoke.models.blend import Blend
 from bespoke.models.blend_learning import Learned
 from bespoke.models.blend_trees import LEAVES, NODES, Trees
+from bespoke.models.history import History
 from bespoke.models.index import BoolArray, Ranking, best_of
 from bespoke.models.registry import MODELS
 from bespoke.models.retrieval import EMPTY, codes_of, item_vectors, retrieve, similar, with_codes

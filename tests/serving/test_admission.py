@@ -4,7 +4,7 @@ import heapq
 
 import pytest
 
-from serving.admission import Admission
+from serving.admission import Admission, Ticket
 
 PATIENCE_S = 0.05
 
@@ -19,7 +19,7 @@ class Server:
         )
         self.accepted_s: list[tuple[float, float]] = []
         self.refused = 0
-        self._under_way: list[tuple[float, float, object]] = []
+        self._under_way: list[tuple[float, float, Ticket]] = []
 
     def offer(self, rate: float, *, seconds: float, waits_s: float = 0.0) -> None:
         """Offer requests evenly; each takes the worker for ``service_s`` and waits for somebody else besides."""
@@ -30,14 +30,14 @@ class Server:
                 self.now_s, _, ticket = heapq.heappop(self._under_way)
                 self.admission.leave(ticket)
             self.now_s = arrived_s
-            ticket = self.admission.enter()
-            if ticket is None:
+            entered = self.admission.enter()
+            if entered is None:
                 self.refused += 1
                 continue
             self._free_s = max(self._free_s, arrived_s) + self.service_s
             done_s = self._free_s + waits_s
             self.accepted_s.append((arrived_s, done_s - arrived_s))
-            heapq.heappush(self._under_way, (done_s, arrived_s, ticket))
+            heapq.heappush(self._under_way, (done_s, arrived_s, entered))
 
     def latencies_s(self, since_s: float) -> list[float]:
         """Return how long what was accepted after ``since_s`` took."""

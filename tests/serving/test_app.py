@@ -33,7 +33,7 @@ def test_app_is_built_with_bounded_queues_and_a_surge(part: Part, tmp_path: Path
 
 def test_replicas_get_absolute_paths() -> None:
     app = build_app(AppConfig(part=Part.COLLECTOR, settings=Settings(home=Path("var"))))
-    settings, _ = app._bound_deployment.init_args
+    settings: Settings = app._bound_deployment.init_args[0]
     assert settings.home == Path("var").absolute()
     assert settings.config_dir.is_absolute()
 

@@ -53,7 +53,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 def site(certificate: Certificate) -> Iterator[tuple[int, int]]:
     """Return the ports of an application behind Serve and HAProxy: without TLS and with it."""
     ports = free_port(), free_port()
-    command = [sys.executable, SITE, *map(str, ports), certificate.both]
+    command = [sys.executable, str(SITE), *map(str, ports), str(certificate.both)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

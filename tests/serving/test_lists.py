@@ -92,7 +92,7 @@ def ids(answer: dict[str, object]) -> list[str]:
 
 def run(control: ControlStore, now: datetime, *variants: Variant, name: str = "test", **more: str) -> None:
     """Put an experiment in force."""
-    experiment = Experiment(name=name, salt=name, variants=variants, **more)  # type: ignore[arg-type]
+    experiment = Experiment(name=name, salt=name, variants=variants, **more)
     state = ExperimentState.begin(experiment, at_ms=0, by="test")
     control.set_experiment(name, state.model_dump(mode="json"), by="test", at=now)
 

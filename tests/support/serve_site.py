@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 from fastapi import FastAPI, Request
@@ -48,13 +49,14 @@ def main(http_port: int, https: Https | None) -> None:
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(http_options={"host": "127.0.0.1", "port": http_port})
-    serve.run(serve.deployment(serve.ingress()(Site), ray_actor_options={"num_cpus": 0}).bind())
+    deployment: Any = serve.deployment(serve.ingress()(Site), ray_actor_options={"num_cpus": 0})
+    serve.run(deployment.bind())
     while httpx.get(f"http://127.0.0.1:{http_port}/seen").status_code != 200:
         # HAProxy learns of the replica a moment after Serve does.
         time.sleep(0.05)
     print("ready", flush=True)
     sys.stdin.read()
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]
     ray.shutdown()
 
 

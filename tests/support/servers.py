@@ -103,7 +103,9 @@ def running_redis(certificate: Certificate | None = None) -> Iterator[Server]:
     """Run a Redis that stores nothing on disk; with a certificate it speaks TLS and nothing else."""
     program = _program("redis-server")
     port = free_port()
-    client = redis.Redis(port=port, ssl=certificate is not None, ssl_ca_certs=certificate and str(certificate.public))
+    client = redis.Redis(
+        port=port, ssl=certificate is not None, ssl_ca_certs=None if certificate is None else str(certificate.public)
+    )
     with _folder() as folder:
         ports = ["--port", str(port)]
         if certificate is not None:

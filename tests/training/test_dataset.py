@@ -8,7 +8,7 @@ import pytest
 from bespoke.clock import HOUR_MS, to_ms
 from bespoke.errors import TrainingError
 from bespoke.events import UserId
-from bespoke.models.base import InteractionWeights
+from bespoke.models.history import InteractionWeights
 from storage.lake import Kind, Lake
 from tests.support.messages import DAY_0, event
 from training.dataset import baskets, fingerprint, histories, read_interactions, require_recent, to_interactions, within

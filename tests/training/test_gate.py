@@ -7,8 +7,9 @@ import pytest
 
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import History, Interactions
+from bespoke.models.base import Interactions
 from bespoke.models.buy_again import BuyAgain
+from bespoke.models.history import History
 from bespoke.models.popularity import Popularity
 from bespoke.models.verdict import Verdict
 from bespoke.profiles import Recent

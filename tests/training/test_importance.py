@@ -6,8 +6,9 @@ import pytest
 from bespoke.clock import DAY_MS
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import History, Interactions
+from bespoke.models.base import Interactions
 from bespoke.models.blend import Blend, BlendConfig
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.profiles import Recent
 from bespoke.propensity.config import PropensityConfig, Target

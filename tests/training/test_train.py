@@ -14,8 +14,8 @@ from bespoke.catalog import Item
 from bespoke.clock import to_ms
 from bespoke.errors import ConfigError, NotFound, TrainingError
 from bespoke.events import Event, ItemId
-from bespoke.models.base import History
 from bespoke.models.bundle import read_bundle
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.models.registry import model_of_kind
 from bespoke.profiles import Recent

@@ -11,7 +11,8 @@ import pytest
 from bespoke.clock import DAY_MS
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId
-from bespoke.models.base import History, Interactions
+from bespoke.models.base import Interactions
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from bespoke.models.two_tower import TwoTower
 from bespoke.models.two_tower_config import TwoTowerConfig

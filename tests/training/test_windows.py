@@ -8,7 +8,8 @@ import pytest
 from bespoke.clock import from_ms
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import History, Interactions
+from bespoke.models.base import Interactions
+from bespoke.models.history import History
 from bespoke.models.popularity import Popularity
 from training.golden import golden_check
 from training.windows import HELD_OUT, Windows

@@ -9,10 +9,12 @@ import numpy as np
 
 from bespoke.events import ItemId
 from bespoke.models.als import Als
-from bespoke.models.base import AnyArray, Epoch, History, Model, ModelConfig
+from bespoke.models.arrays import AnyArray
+from bespoke.models.base import Epoch, Model, ModelConfig
 from bespoke.models.blend import Blend, BlendConfig
 from bespoke.models.blend_learning import Learned
 from bespoke.models.buy_again import BuyAgain
+from bespoke.models.history import History
 from bespoke.models.popularity import Popularity
 from bespoke.models.registry import model_of_kind
 from training.offline.budget import Budget

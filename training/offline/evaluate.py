@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bespoke.errors import ConfigError, NotFound, TrainingError
-from bespoke.models.base import AnyArray, ModelConfig
+from bespoke.models.arrays import AnyArray
+from bespoke.models.base import ModelConfig
 from bespoke.models.registry import MODELS
 from storage.settings import Settings
 from training.auto import Choice, choose_kind, described, facts_of, suitable_kinds

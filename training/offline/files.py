@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from bespoke.catalog import EMPTY_CATALOG, Catalog
 from bespoke.errors import TrainingError
-from bespoke.models.base import AnyArray
+from bespoke.models.arrays import AnyArray
 from training.offline import columns
 from training.offline.columns import OTHER_CODE, Codes
 from training.offline.items import read_items

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from bespoke.errors import TrainingError
 from bespoke.events import ItemId, UserId
-from bespoke.models.base import AnyArray, History, Interactions, InteractionWeights, RowArray, TimeArray
+from bespoke.models.arrays import AnyArray, RowArray, TimeArray
+from bespoke.models.base import Interactions
+from bespoke.models.history import History, InteractionWeights
 from bespoke.profiles import Recent
 from bespoke.vocabulary import Vocabulary
 from training.offline.columns import OTHER, OTHER_CODE, TYPES, Codes

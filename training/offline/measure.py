@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from bespoke.catalog import Catalog
 from bespoke.models import metrics
-from bespoke.models.base import AnyArray, FloatArray, RowArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.statistics.bootstrap import bootstrap_means
 from bespoke.statistics.paired import paired_difference
 from training.offline.items import content_features

@@ -6,7 +6,9 @@ from itertools import islice
 
 import numpy as np
 
-from bespoke.models.base import AnyArray, FloatArray, History, Model, RowArray
+from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.base import Model
+from bespoke.models.history import History
 from bespoke.models.index import top_k
 from training.offline.lines import Candidates, Lines, is_in, pair_of
 

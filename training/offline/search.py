@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from bespoke.models.base import AnyArray, Epoch, Interactions, InteractionWeights, Model, ModelConfig
+from bespoke.models.arrays import AnyArray
+from bespoke.models.base import Epoch, Interactions, Model, ModelConfig
+from bespoke.models.history import InteractionWeights
 from bespoke.models.registry import model_of_kind
 from training.offline.budget import Budget
 from training.offline.estimator import Estimator, near

@@ -12,7 +12,7 @@ import numpy as np
 from bespoke.clock import from_ms
 from bespoke.errors import TrainingError
 from bespoke.events import InteractionType
-from bespoke.models.base import AnyArray
+from bespoke.models.arrays import AnyArray
 from training.offline.columns import TYPES
 from training.offline.lines import Lines, is_in, pair_of
 

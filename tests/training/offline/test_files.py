@@ -13,7 +13,7 @@ import pytest
 
 from bespoke.clock import from_ms, to_ms
 from bespoke.errors import TrainingError
-from bespoke.models.base import InteractionWeights
+from bespoke.models.history import InteractionWeights
 from training.offline.files import read_world
 
 Write = Callable[..., Path]
