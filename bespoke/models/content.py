@@ -127,10 +127,20 @@ class Content:
         value_H = mass.mass_H**config.mass_exponent
         scores_I: FloatArray = config.demand * self.demand_I
         if self.vector_IT.shape[1]:
-            person_T = value_H @ self.vector_IT[mass.row_H]
+            person_T = self._summed(mass.row_H, value_H)
             scores_I += config.similarity / max(float(np.linalg.norm(person_T)), TINY) * (self.vector_IT @ person_T)
         scores_I[mass.row_H] += config.repeat * value_H
         return scores_I
+
+    def _summed(self, row_H: RowArray, value_H: FloatArray) -> FloatArray:
+        """Return the sum [T] of some items' vectors, each as often as its value says."""
+        start_I, vectors = self.vector_IT.indptr, self.vector_IT
+        count_H = start_I[row_H + 1] - start_I[row_H]
+        end_H = np.cumsum(count_H)
+        # The entries of all these rows, one row's after another's.
+        entry_E = np.arange(end_H[-1]) + np.repeat(start_I[row_H] - (end_H - count_H), count_H)
+        weight_E = vectors.data[entry_E] * np.repeat(value_H, count_H)
+        return np.bincount(vectors.indices[entry_E], weights=weight_E, minlength=vectors.shape[1]).astype(np.float32)
 
     def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
         """Return the items that share terms; the score is the cosine of their descriptions."""

@@ -97,7 +97,7 @@ class Ranking:
             if barred_I is not None:
                 row_P = row_P[~barred_I[row_P]]
             if len(exclude):
-                row_P = row_P[~np.isin(row_P, exclude)]
+                row_P = row_P[~among(row_P, np.sort(exclude))]
             found.append(row_P[:wanted])
             first, wanted = end, wanted - len(found[-1])
         row_K = np.concatenate(found) if found else EMPTY
@@ -107,8 +107,12 @@ class Ranking:
         self, row_C: RowArray, score_C: FloatArray, *, k: int, barred_I: BoolArray | None, exclude: RowArray
     ) -> Retrieved:
         """Return the ``k`` best where some rows, which are distinct, have scores of their own."""
-        rest = self.best(k=k, barred_I=barred_I, exclude=np.concatenate([exclude, row_C]))
         allowed_C = allowed(row_C, barred_I=barred_I, exclude=exclude)
+        own = best_among(row_C[allowed_C], score_C[allowed_C], k=k)
+        if len(own) == k and k and own.score_K[-1] > self.score_I[self.order_I[0]]:
+            # Whatever stands in the ranking comes after these.
+            return own
+        rest = self.best(k=k, barred_I=barred_I, exclude=np.concatenate([exclude, row_C]))
         row_N = np.concatenate([row_C[allowed_C], rest.row_K])
         return best_among(row_N, np.concatenate([score_C[allowed_C], rest.score_K]), k=k)
 
@@ -117,5 +121,16 @@ def allowed(row_C: RowArray, *, barred_I: BoolArray | None, exclude: RowArray) -
     """Return which of these rows are neither barred nor excluded."""
     allowed_C = np.ones(len(row_C), dtype=np.bool_) if barred_I is None else ~barred_I[row_C]
     if len(exclude):
-        allowed_C &= ~np.isin(row_C, exclude)
+        allowed_C &= ~among(row_C, np.sort(exclude))
     return allowed_C
+
+
+def among(row_C: RowArray, sorted_N: RowArray) -> BoolArray:
+    """Return which of some rows are among others, at least one, that stand in ascending order.
+
+    >>> among(np.array([5, 1, 9]), np.array([1, 2, 5])).tolist()
+    [True, True, False]
+    """
+    place_C = np.minimum(np.searchsorted(sorted_N, row_C), len(sorted_N) - 1)
+    is_among_C: BoolArray = sorted_N[place_C] == row_C
+    return is_among_C

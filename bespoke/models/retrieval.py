@@ -19,7 +19,6 @@ from bespoke.models.nearest import Codes, Directions
 __all__ = ["EMPTY", "Directions", "Retrieved", "codes_of", "item_vectors", "retrieve", "similar", "warm", "with_codes"]
 
 
-@runtime_checkable
 class Retrieves(Protocol):
     """A model that finds its best items without scoring all of them."""
 
@@ -27,7 +26,6 @@ class Retrieves(Protocol):
         """Return what :func:`retrieve` promises."""
 
 
-@runtime_checkable
 class Likens(Protocol):
     """A model that tells which items are alike."""
 
@@ -67,8 +65,10 @@ def retrieve(
         barred_I: rows that may not come, a mask that many requests share; None for no such rows.
         exclude: a few more rows that may not come, such as those a person has seen.
     """
-    if isinstance(model, Retrieves):
-        return model.retrieve(history, k=k, barred_I=barred_I, exclude=exclude)
+    # Asked by name: a check against the protocol looks at all of its members each time.
+    own: Retrieves | None = model if hasattr(model, "retrieve") else None  # type: ignore[assignment]
+    if own is not None:
+        return own.retrieve(history, k=k, barred_I=barred_I, exclude=exclude)
     return best_of(model.scores(history), k=k, barred_I=barred_I, exclude=exclude)
 
 
@@ -79,9 +79,10 @@ def similar(
 
     Families without a notion of likeness (popularity, buy_again) give nothing. Scores compare within one answer only.
     """
-    if not isinstance(model, Likens):
+    own: Likens | None = model if hasattr(model, "similar") else None  # type: ignore[assignment]
+    if own is None:
         return Retrieved.none()
-    return model.similar(row, k=k, barred_I=barred_I, exclude=np.append(exclude, np.int32(row)))
+    return own.similar(row, k=k, barred_I=barred_I, exclude=np.append(exclude, np.int32(row)))
 
 
 def item_vectors(model: Model) -> Directions | None:

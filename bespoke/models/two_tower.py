@@ -178,7 +178,10 @@ class TwoTower:
             person_B: their rows among :attr:`users`, -1 for others.
         """
         half_life_days = self.config.half_life_days
-        pooled_BD = lines.matrix(items=len(self.vocabulary), half_life_days=half_life_days) @ self._item_ID
+        if len(person_B) == 1:
+            pooled_BD = (lines.shares(half_life_days=half_life_days) @ self._item_ID[lines.item_L])[None]
+        else:
+            pooled_BD = lines.matrix(items=len(self.vocabulary), half_life_days=half_life_days) @ self._item_ID
         vector_BD = pooled_BD @ self._arrays["history_map"]
         vector_BD += lines.about(half_life_days=half_life_days) @ self._arrays["about_map"]
         vector_BD[person_B >= 0] += self._arrays["person_ids"][person_B[person_B >= 0]]

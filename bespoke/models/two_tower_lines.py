@@ -6,6 +6,7 @@ person looks the same to either. Shapes: B people, L lines of all of them togeth
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ RECENTLY_DAYS = 7.0
 TINY = 1e-300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lines:
     """The lines of B people, one person's after another's, oldest first."""
 
@@ -36,12 +37,12 @@ class Lines:
     at_ms_B: TimeArray
     """From when each person is looked at."""
 
-    @property
+    @cached_property
     def counts_B(self) -> npt.NDArray[np.int64]:
         """How many lines each person has."""
         return np.diff(self.starts_B1)
 
-    @property
+    @cached_property
     def person_L(self) -> npt.NDArray[np.int64]:
         """Whose line it is."""
         return np.repeat(np.arange(len(self.at_ms_B)), self.counts_B)
@@ -87,6 +88,8 @@ class Lines:
         return Lines(starts_B1, self.item_L[kept_L], self.at_ms_L[kept_L], self.weight_L[kept_L], self.at_ms_B)
 
     def _distinct(self) -> npt.NDArray[np.int64]:
+        if len(self.at_ms_B) == 1:
+            return np.array([len(np.unique(self.item_L))])
         order = np.lexsort((self.item_L, self.person_L))
         person_L, item_L = self.person_L[order], self.item_L[order]
         fresh_L = np.ones(len(order), dtype=bool)
@@ -97,8 +100,16 @@ class Lines:
         """Return what each line counts by its interaction type and age [L]."""
         if not half_life_days or not len(self.item_L):
             return self.weight_L
-        age_ms_L = np.maximum(self.at_ms_B[self.person_L] - self.at_ms_L, 0)
-        return decayed(self.weight_L, -age_ms_L, at_ms=0, half_life_days=half_life_days)
+        known = self._aged.get(half_life_days)
+        if known is None:
+            age_ms_L = np.maximum(self.at_ms_B[self.person_L] - self.at_ms_L, 0)
+            known = decayed(self.weight_L, -age_ms_L, at_ms=0, half_life_days=half_life_days)
+            self._aged[half_life_days] = known
+        return known
+
+    @cached_property
+    def _aged(self) -> dict[float, FloatArray]:
+        return {}
 
 
 def lines_of(
@@ -123,7 +134,8 @@ def lines_of(
     starts_B1 = np.searchsorted(person_L, np.arange(len(histories) + 1))
     at_ms_B = np.array([history.at_ms for history in histories], dtype=np.int64)
     older_L = np.arange(len(item_L)) < (starts_B1[1:] - limit)[person_L]
-    return Lines(starts_B1, item_L, at_ms_L, weight_L, at_ms_B).without(older_L)
+    lines = Lines(starts_B1, item_L, at_ms_L, weight_L, at_ms_B)
+    return lines.without(older_L) if older_L.any() else lines
 
 
 def merged(
