@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -92,10 +93,11 @@ class Vocabulary(Generic[IdT]):
         """Return the row of each id, -1 where it is unknown."""
         row_of = self._row_of
         if not isinstance(ids, tuple) or len(ids) <= CHUNK:
-            return np.array([row_of.get(id, -1) for id in ids], dtype=np.int32)
+            return np.fromiter(map(row_of.get, ids, repeat(-1)), dtype=np.int32)
         row_N = np.empty(len(ids), dtype=np.int32)
         for first in chunk_starts(len(ids)):
-            row_N[first : first + CHUNK] = [row_of.get(id, -1) for id in ids[first : first + CHUNK]]
+            chunk = ids[first : first + CHUNK]
+            row_N[first : first + CHUNK] = np.fromiter(map(row_of.get, chunk, repeat(-1)), np.int32, len(chunk))
         return row_N
 
     def _require_distinct(self) -> None:

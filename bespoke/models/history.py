@@ -6,6 +6,7 @@ N lines of one history, H distinct items of it.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,7 @@ _CODES: Mapping[str, int] = {kind.value: code for code, kind in enumerate(Intera
 
 def _codes(interactions: Iterable[str]) -> npt.NDArray[np.intp]:
     unknown = len(_CODES)
-    return np.array([_CODES.get(interaction, unknown) for interaction in interactions], dtype=np.intp)
+    return np.fromiter(map(_CODES.get, interactions, repeat(unknown)), dtype=np.intp)
 
 
 class LineColumns:

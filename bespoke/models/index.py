@@ -126,11 +126,13 @@ def allowed(row_C: RowArray, *, barred_I: BoolArray | None, exclude: RowArray) -
 
 
 def among(row_C: RowArray, sorted_N: RowArray) -> BoolArray:
-    """Return which of some rows are among others, at least one, that stand in ascending order.
+    """Return which of some rows are among others that stand in ascending order.
 
     >>> among(np.array([5, 1, 9]), np.array([1, 2, 5])).tolist()
     [True, True, False]
     """
+    if not len(sorted_N):
+        return np.zeros(len(row_C), dtype=np.bool_)
     place_C = np.minimum(np.searchsorted(sorted_N, row_C), len(sorted_N) - 1)
     is_among_C: BoolArray = sorted_N[place_C] == row_C
     return is_among_C

@@ -70,7 +70,7 @@ def blend(drawn: Sequence[Drawn], how: Blend) -> Blended:
         score_C[led_C] = stretched(drawn[leads].found.score_K)[rank_CS[led_C, leads]]
         best_C[led_C] = leads
     # Of equal scores the one that its best source ranks higher comes first, then the smaller row.
-    order_C = np.lexsort((row_C, rank_CS[np.arange(len(row_C)), best_C], -score_C))
+    order_C = np.argsort(1e-12 * rank_CS[np.arange(len(row_C)), best_C] - score_C, kind="stable")
     return Blended(
         tuple(one.source for one in drawn),
         row_C[order_C].astype(np.int32),

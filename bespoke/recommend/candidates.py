@@ -11,6 +11,7 @@ from bespoke.events import InteractionType
 from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.models.base import Basis
 from bespoke.models.history import History, LineColumns
+from bespoke.models.index import EMPTY, among
 from bespoke.models.retrieval import Retrieved
 from bespoke.profiles import Recent
 from bespoke.recommend.blending import Drawn
@@ -45,6 +46,8 @@ class Draw:
     drawn: list[Drawn]
     skipped: list[str]
     degraded: str | None
+    _taken_of: tuple[int, RowArray] = (-1, EMPTY)
+    """How many sources had been drawn from when this was put together, and what they named."""
 
     @cached_property
     def history(self) -> History:
@@ -151,7 +154,7 @@ class Draw:
         of_each = [lists.of_category(code) for code in codes]
         each = -(-budget // len(codes))
         kept = [
-            row_N[self.allowed.mask_T[row_N] & ~np.isin(row_N, exclude_T)][:each]
+            row_N[self.allowed.mask_T[row_N] & ~among(row_N, exclude_T)][:each]
             for row_N in (row_N[: each + len(exclude_T) + 64] for row_N in of_each)
         ]
         return interleaved(kept, k=budget)
@@ -171,17 +174,24 @@ class Draw:
             if row is not None and table.narrowest_T[row] >= 0:
                 yield int(table.narrowest_T[row])
             return
+        columns = self.history.columns
+        row_N, at_ms_N = columns.rows(table.items)[-LATEST_LINES:], columns.at_ms_N[-LATEST_LINES:]
+        code_N = np.where(row_N >= 0, table.narrowest_T[row_N], -1)
+        kept_N = np.flatnonzero(code_N >= 0)
+        age_days_N = np.maximum(at_ms - at_ms_N[kept_N], 0) / DAY_MS
         weight_of: dict[int, float] = {}
-        for line in self.request.recent[-LATEST_LINES:]:
-            row = table.items.row(line.item_id)
-            code = -1 if row is None else int(table.narrowest_T[row])
-            if code >= 0:
-                age_days = max(at_ms - line.at_ms, 0) / DAY_MS
-                weight_of[code] = weight_of.get(code, 0.0) + 0.5 ** (age_days / CATEGORY_HALF_LIFE_DAYS)
+        for code, weight in zip(
+            code_N[kept_N].tolist(), (0.5 ** (age_days_N / CATEGORY_HALF_LIFE_DAYS)).tolist(), strict=True
+        ):
+            weight_of[code] = weight_of.get(code, 0.0) + weight
         yield from sorted(weight_of, key=lambda code: (-weight_of[code], code))[:CATEGORIES]
 
     def _taken(self) -> RowArray:
-        return np.unique(np.concatenate([self.excluded_T, *(one.found.row_K for one in self.drawn)]))
+        """Return what was drawn or may not come [N], ascending."""
+        if self._taken_of[0] != len(self.drawn):
+            parts = [self.excluded_T, *(one.found.row_K for one in self.drawn)]
+            self._taken_of = len(self.drawn), np.unique(np.concatenate(parts))
+        return self._taken_of[1]
 
     def _fail(self, name: str, *, leads: bool) -> None:
         self.skipped.append(f"candidates:{name}")

@@ -39,9 +39,12 @@ def diversify(
     Source: Carbonell, Goldstein 1998, "The Use of MMR, Diversity-Based Reranking for Reordering Documents and Producing
     Summaries".
     """
-    relevance_M = (1.0 - settings.mmr) * score_M.astype(np.float64)
-    nearest_M = np.zeros(len(score_M))
-    open_M = np.ones(len(score_M), dtype=bool)
+    value_M = (1.0 - settings.mmr) * score_M.astype(np.float64)
+    likeness_MM = None
+    if settings.mmr and vector_MD is not None:
+        likeness_MM = settings.mmr * np.maximum(vector_MD @ vector_MD.T, 0.0)
+    # What likeness costs each candidate so far; a candidate that is chosen, or one too many of its kind, costs all.
+    cost_M = np.zeros(len(score_M))
     capped_M = np.zeros(len(score_M), dtype=bool)
     caps = [
         (code_M, cap, dict[int, int]())
@@ -49,22 +52,23 @@ def diversify(
         if cap is not None
     ]
     chosen: list[int] = []
-    while len(chosen) < num_results and open_M.any():
+    while len(chosen) < num_results:
         if late():
             return None
-        value_M = np.where(open_M, relevance_M - settings.mmr * nearest_M, -np.inf)
-        best = int(value_M.argmax())
+        best = int((value_M - cost_M).argmax())
+        if cost_M[best] == np.inf:
+            break
         chosen.append(best)
-        open_M[best] = False
-        if settings.mmr and vector_MD is not None:
-            np.maximum(nearest_M, vector_MD @ vector_MD[best], out=nearest_M)
+        if likeness_MM is not None:
+            np.maximum(cost_M, likeness_MM[best], out=cost_M)
+        cost_M[best] = np.inf
         for code_M, cap, taken in caps:
             code = int(code_M[best])
             taken[code] = taken.get(code, 0) + 1
             if code != NO_CODE and taken[code] >= cap:
-                full_M = open_M & (code_M == code)
+                full_M = (code_M == code) & (cost_M < np.inf)
                 capped_M |= full_M
-                open_M &= ~full_M
+                cost_M[full_M] = np.inf
     rest_M = np.ones(len(score_M), dtype=bool)
     rest_M[chosen] = False
     return np.concatenate(

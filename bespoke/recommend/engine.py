@@ -14,7 +14,9 @@ import numpy.typing as npt
 from bespoke.clock import from_ms
 from bespoke.expressions import parse_expression
 from bespoke.models.arrays import RowArray
+from bespoke.models.index import among
 from bespoke.models.retrieval import Retrieved
+from bespoke.profiles import Recent
 from bespoke.recommend.blending import Blended, Drawn, blend
 from bespoke.recommend.candidates import Draw, draw
 from bespoke.recommend.diversity import diversify
@@ -101,13 +103,13 @@ class Engine:
             barred = excluded(request, self.pipeline, self.sources.table, rebuys=self.masks.rebuys)
         moment = Moment(from_ms(request.at_ms), request.segments, request.surface, request.channel, request.context)
         made = self._made(request, allowed, barred, moment, watch)
-        gates_T = self.book.barred(moment)
         taken = [one for one in made.ruled.applied if one.rule in self.book.gates]
-        if gates_T is not None and taken and len(made.promoted.row_K) < request.num_results:
-            # Rules took away so much that the list is short: what they leave is asked for alone.
-            # What was late is left out again, and nothing else: so a repeated decision takes the same way.
+        if taken and len(made.promoted.row_K) < request.num_results:
+            # Rules took away so much that the list is short: what they leave is asked for alone. What was late is left
+            # out again, and nothing else: so a repeated decision takes the same way.
             again = replace(request, skip=request.skip | frozenset(made.drawn.skipped))
-            left = self._made(again, Allowed(allowed.mask_T & ~gates_T), barred, moment, watch, deadlines=False)
+            rest = Allowed(allowed.mask_T & ~self._barred(moment))
+            left = self._made(again, rest, barred, moment, watch, deadlines=False)
             made = replace(left, ruled=replace(left.ruled, applied=(*taken, *left.ruled.applied)))
         with watch.stage("explore"):
             explored = explore(
@@ -126,7 +128,6 @@ class Engine:
             score_C=blended.score_C,
             rank_CS=blended.rank_CS,
             excluded_T=barred.reason_of,
-            barred_T=gates_T,
             diversified=blended.row_C[made.diversified],
             ruled=row_K,
             explored=row_K[explored.place_K],
@@ -227,18 +228,32 @@ class Engine:
         known = ruled.row_C[mask_T[ruled.row_C]]
         if self.sources.popular is None:
             return known
-        mask_T &= may_T
-        if (gates_T := self.book.barred(moment)) is not None:
-            mask_T &= ~gates_T
+        mask_T &= may_T & ~self._barred(moment)
         more = self.sources.popular.take(k=MOST_PROMOTED, allowed=Allowed(mask_T), exclude_T=known)
         return np.concatenate([known, more.row_K])
 
+    def _lines_about(self, request: Request, made: "_Made", shown_K: RowArray) -> Sequence[Recent]:
+        """Return the person's lines about the items of the list."""
+        shared = made.drawn.history.shared
+        if shared is None or not len(shown_K) or not request.recent:
+            return ()
+        # The item that is looked at may stand behind them.
+        row_N = shared.rows(self.sources.table.items)[: len(request.recent)]
+        return [request.recent[line] for line in np.flatnonzero(among(row_N, shown_K)).tolist()]
+
+    def _barred(self, moment: Moment) -> BoolArray:
+        """Return which items rules let nobody see now."""
+        barred_T = self.book.barred(moment)
+        return np.zeros(len(self.sources.table), dtype=bool) if barred_T is None else barred_T
+
     def _explain(self, request: Request, made: "_Made", explored: Explored) -> tuple[Recommended, ...]:
         blended, ruled, promoted = made.blended, made.ruled, made.promoted
-        ids, rows = self.sources.table.items.ids, promoted.row_K[explored.place_K].tolist()
-        place_of = {row: place for place, row in enumerate(blended.row_C.tolist())}
+        ids, row_K = self.sources.table.items.ids, promoted.row_K[explored.place_K]
+        rows, shown_K = row_K.tolist(), np.sort(row_K)
+        places = np.flatnonzero(among(blended.row_C, shown_K)).tolist() if rows else []
+        place_of = dict(zip(blended.row_C[places].tolist(), places, strict=True))
         rules_of = dict(zip(ruled.row_C.tolist(), ruled.rule_C, strict=True)) if ruled.applied else {}
-        own = own_lines(request.recent, {ids[row] for row in rows})
+        own = own_lines(self._lines_about(request, made, shown_K), {ids[row] for row in rows})
         items = []
         for row, propensity in zip(rows, explored.propensity_K.tolist(), strict=True):
             place = place_of.get(row)

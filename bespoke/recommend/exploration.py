@@ -1,7 +1,7 @@
 """Exploration: places that are given to chance, with the probability of everything that may come there."""
 
-import hashlib
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +45,10 @@ def explore(
     open_K = open_K[max(len(open_K) - pool, 0) :]
     if not settings.share or not len(open_K):
         return Explored(place_K, propensity_K)
-    random = np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))
-    below = length + random.permutation(pool)[: len(open_K)]
-    drawn = random.random(len(open_K)) < settings.share
+    # Of a string, Random takes the SHA-512: the same draws on every machine.
+    random = Random(seed)
+    below = np.array(random.sample(range(length, length + pool), len(open_K)))
+    drawn = np.array([random.random() < settings.share for _ in open_K])
     place_K[open_K] = np.where(drawn, below, place_K[open_K])
     propensity_K[open_K] = np.where(drawn, settings.share / pool, 1.0 - settings.share)
     return Explored(place_K, propensity_K)

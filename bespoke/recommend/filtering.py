@@ -68,8 +68,8 @@ class Excluded:
 
     @property
     def rows(self) -> RowArray:
-        """The rows [N], each once."""
-        return np.fromiter(self.reason_of, dtype=np.int32, count=len(self.reason_of))
+        """The rows [N], ascending, each once."""
+        return np.sort(np.fromiter(self.reason_of, dtype=np.int32, count=len(self.reason_of)))
 
 
 def excluded(request: Request, pipeline: Pipeline, table: ItemTable, *, rebuys: bool) -> Excluded:

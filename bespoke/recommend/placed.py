@@ -13,6 +13,7 @@ from bespoke.events import ItemId
 from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.models.base import Model
 from bespoke.models.history import History
+from bespoke.models.index import among
 from bespoke.models.nearest import Directions
 from bespoke.models.retrieval import Retrieved, item_vectors, retrieve, similar
 from bespoke.vocabulary import Vocabulary
@@ -131,15 +132,15 @@ class RankedList:
 
     def take(self, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
         """Return the first ``k`` that are allowed."""
-        excluded = frozenset(exclude_T.tolist())
+        sorted_N = np.sort(exclude_T)
         # In pieces: mostly the first few hundred are enough of a list of a hundred thousand.
         rows, scores, found = [], [], 0
-        size = k + len(excluded) + 64
+        size = k + len(sorted_N) + 64
         for start in range(0, len(self.row_N), size):
             row_P = self.row_N[start : start + size]
             kept_P = allowed.mask_T[row_P]
-            if excluded:
-                kept_P = kept_P & ~np.isin(row_P, exclude_T)
+            if len(sorted_N):
+                kept_P = kept_P & ~among(row_P, sorted_N)
             rows.append(row_P[kept_P])
             scores.append(self.score_N[start : start + size][kept_P])
             found += len(rows[-1])

@@ -49,6 +49,8 @@ def promote(
         promotions: name, share and the rows that may be promoted, best first.
         num_results: how long the list is.
     """
+    if not promotions:
+        return Promoted(row_C, pinned_C, {})
     rows, fixed = row_C.tolist(), {place: row for place, row in enumerate(row_C.tolist()) if pinned_C[place]}
     name_of: dict[int, str] = {}
     for name, share, candidates in promotions:

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from bespoke.models.arrays import FloatArray, RowArray
 
 NO_RANK = -1
@@ -23,8 +20,6 @@ class Trace:
     """The place from 0 that each source gave each candidate; ``NO_RANK`` where it did not name it."""
     excluded_T: dict[int, str]
     """Rows that were left out for this person, and why."""
-    barred_T: npt.NDArray[np.bool_] | None
-    """Which items business rules let nobody see now; None: they bar nothing."""
     diversified: RowArray
     """Rows in the order after diversification."""
     ruled: RowArray

@@ -14,6 +14,7 @@ Shapes: T items of the table, C candidates.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class _Ready:
     """The pinned items that the table has."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class RuleBook:
     """Rules over the items of one table. It never changes, so threads may share it.
 
@@ -102,7 +103,7 @@ class RuleBook:
     def __len__(self) -> int:
         return len(self._ready)
 
-    @property
+    @cached_property
     def gates(self) -> frozenset[str]:
         """The names of the rules that bar items."""
         return frozenset(one.rule.name for one in self._ready if one.step == _GATE)
