@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-BENCHMARKS := ingest recovery order freshness feature_read segments publish als_speed als_quality als_scale fold_in two_tower_quality two_tower_feed session journey \
+BENCHMARKS := ingest recovery order freshness feature_read segments publish topk serving als_speed als_quality als_scale fold_in two_tower_quality two_tower_feed session journey \
 	cold propensity
 
 .PHONY: setup demo test check format bench lock clean

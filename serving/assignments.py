@@ -26,6 +26,9 @@ AWAY_S = 1.0
 """After a read that failed or was late, so long no other one is tried: requests must not queue for a dead store."""
 RECENT_UNITS = 100_000
 FRESH_S = 60.0
+KEPT_S = 300.0
+"""What is stored of a unit hardly ever changes, so it is believed for so long; but past ``FRESH_S`` it is no ground for
+a new assignment, which another replica may have made by then."""
 EMPTY_FRESH_S = 2.0
 """That nothing was stored of a unit is believed for so long: another replica may store something."""
 CAPACITY = 50_000
@@ -40,6 +43,8 @@ class Known:
 
     held: Held = field(default_factory=Held)
     degraded: str | None = None
+    fresh: bool = field(default=True, compare=False)
+    """Whether it was read so lately that a new assignment may follow from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +67,19 @@ class _Recent:
         self._lock = threading.Lock()
         self._units: OrderedDict[str, tuple[float, dict[str, Kept]]] = OrderedDict()
 
-    def get(self, units: Sequence[str], *, now: float) -> dict[tuple[str, str], Kept] | None:
+    def get(self, units: Sequence[str], *, now: float) -> Known | None:
         """Return what is stored of all ``units``; None where that is not known of each."""
         found: dict[tuple[str, str], Kept] = {}
+        fresh = True
         with self._lock:
             for unit in units:
                 until, kept = self._units.get(unit, _UNKNOWN)
-                if until <= now:
+                if until + (KEPT_S - FRESH_S if kept else 0) <= now:
                     return None
-                found |= {(key, unit): one for key, one in kept.items()}
-        return found
+                fresh &= now < until
+                for key, one in kept.items():
+                    found[key, unit] = one
+        return Known(Held(found), fresh=fresh)
 
     def last_known(self, units: Sequence[str]) -> dict[tuple[str, str], Kept]:
         """Return what was stored of ``units`` when they came last, however long ago."""
@@ -151,18 +159,19 @@ class Assignments:
         self._opened()
         self._thread.start()
 
-    async def read(self, units: Sequence[str], *, since_ms: int = 0, shown: bool = False) -> Known:
+    async def read(self, units: Sequence[str], *, since_ms: int = 0, shown: bool = False, fresh: bool = False) -> Known:
         """Return what is stored of ``units``; never raises where the store fails.
 
         Args:
             units: the ids of one request, the person's first (:func:`bespoke.experiments.unit_ids`).
             since_ms: exposures are counted from the UTC day of this moment on.
             shown: whether to count exposures; assignments alone come from memory where the units came lately.
+            fresh: whether it has to be such that a new assignment may follow from it.
         """
         now = time.monotonic()
         recent = None if shown else self._recent.get(units, now=now)
-        if recent is not None:
-            return Known(Held(recent))
+        if recent is not None and (recent.fresh or not fresh):
+            return recent
         store = self._store
         if store is None or now < self._away_until:
             return self._without_store(units)

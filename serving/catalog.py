@@ -149,7 +149,7 @@ def catalog_routes(live: LiveItems, *, check_key: Callable[..., Any], time: Call
         route_class=OrjsonRoute,
         responses={
             status: {"model": ItemsError if status == 400 else ErrorBody}
-            for status in (400, 401, 403, 413, 422, 503, 504)
+            for status in (400, 401, 403, 404, 413, 422, 503, 504)
         },
     )
     Key = Annotated[KeyInfo, Depends(check_key)]

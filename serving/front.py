@@ -27,8 +27,8 @@ ALWAYS_ANSWERED = frozenset(
     prefix + path
     for prefix in ("", "/collect")
     for path in ("/healthz", "/readyz", "/metrics", "/-/healthz", "/-/routes")
-)
-"""Paths that are answered under any load."""
+) | {"/api/v1/models"}
+"""Paths that are answered under any load: what asks whether a process is well, and with which models it answers."""
 STREAMS = "/api/v1/segments/stream"
 """How the path of answers ends that go on as long as the client stays: they are counted apart."""
 FRONT = "bespoke.front"

@@ -18,7 +18,7 @@ from serving.recommendation_forms import (
     TrendingRequest,
 )
 from serving.recommender import Recommender
-from serving.routes import OrjsonRoute
+from serving.routes import DirectRoute
 from serving.schemas import ErrorBody
 
 IdempotencyKey = Annotated[
@@ -49,7 +49,7 @@ def recommendation_routes(
     router = APIRouter(
         prefix="/api/v1/recommendations",
         tags=["recommendations"],
-        route_class=OrjsonRoute,
+        route_class=DirectRoute,
         dependencies=[Depends(check_key)],
         responses={status: {"model": ErrorBody} for status in (400, 401, 403, 413, 422, 429, 503, 504)},
     )
@@ -59,7 +59,7 @@ def recommendation_routes(
         if variants:
             await check_tester(request)
         answer = await recommender.answer(form, at=at, request_id=key or str(uuid4()), variants=variants)
-        return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
+        return Response(answer.to_json(), media_type="application/json")
 
     Time = Annotated[datetime, Depends(time)]
 

@@ -14,6 +14,7 @@ from bespoke.errors import ConfigError, NotFound
 from bespoke.events import ItemId
 from bespoke.experiments import PLAIN, Placement, Variant, unit_ids
 from bespoke.recommend import MODEL_FAILED, Decision, Engine, Request
+from serving.answers import Answer
 from serving.asking import Ask
 from serving.assignments import Assignments
 from serving.decisions import DecisionRecord
@@ -22,9 +23,8 @@ from serving.exposures import ExposureWriter
 from serving.isolated import UNAVAILABLE, AskApart, asked_apart
 from serving.logs import place_of
 from serving.metrics import Metrics
-from serving.paging import to_page
 from serving.people import PeopleReader, PersonState
-from serving.recommendation_forms import AskedList, Assigned, RecommendationResponse, RecommendedItem
+from serving.recommendation_forms import AskedList
 from serving.served_events import served, shadowed
 from serving.snapshot import Choice, ServedModel, Snapshot
 from serving.version_health import VersionHealth
@@ -81,7 +81,7 @@ class Recommender:
 
     async def answer(
         self, form: AskedList, *, at: datetime, request_id: str, variants: dict[str, str] | None = None
-    ) -> RecommendationResponse:
+    ) -> Answer:
         """Answer one request; where a model or a store is missing the answer says so in ``degraded``.
 
         Args:
@@ -104,7 +104,7 @@ class Recommender:
         choice = snapshot.choose(placement)
         request = await self._with_shown(ask.request(state, at_ms=at_ms, seed=id), choice, ask)
         decision, choice = await self._decided(request, choice, snapshot)
-        answer = _answer(ask, decision, choice, state, id=id, unassigned=unassigned)
+        answer = Answer.of(ask, decision, choice, state, id=id, unassigned=unassigned)
         self._note(ask, answer, decision, request, choice, snapshot, state, took_s=time.perf_counter() - start_s)
         for variant in placement.shadows:
             self._shadow(ask, answer, request, variant, snapshot)
@@ -123,10 +123,13 @@ class Recommender:
         if traffic.empty or ask.person is None:
             return PLAIN, None
         known = await self._beside.assignments.read(unit_ids(*ask.ids))
-        placement = traffic.place(
-            ask.ids, at_ms=at_ms, segments=state.segments, stored=known.held.assignments, overrides=variants
-        )
-        return placement, known.degraded
+        while True:
+            placement = traffic.place(
+                ask.ids, at_ms=at_ms, segments=state.segments, stored=known.held.assignments, overrides=variants
+            )
+            if known.fresh or not placement.new_assignments:
+                return placement, known.degraded
+            known = await self._beside.assignments.read(unit_ids(*ask.ids), fresh=True)
 
     async def _with_shown(self, request: Request, choice: Choice, ask: Ask) -> Request:
         """Return ``request`` with how often items were shown, where the pipeline asks for that."""
@@ -161,13 +164,12 @@ class Recommender:
         except Exception as error:
             # Whatever a model raises: people still get a list. The message may hold personal data.
             logger.error("a decision failed: %s at %s", type(error).__name__, place_of(error))
-            decision = snapshot.kit.engine(NO_MODEL).recommend(request)
-            return Decision(decision.items, MODEL_FAILED, decision.skipped, decision.rules, decision.timings)
+            return replace(_without_models(request, snapshot), degraded=MODEL_FAILED)
 
     def _note(
         self,
         ask: Ask,
-        answer: RecommendationResponse,
+        answer: Answer,
         decision: Decision,
         request: Request,
         choice: Choice,
@@ -193,7 +195,7 @@ class Recommender:
         beside.exposures.put(served(ask, answer, decision, choice, record, at_ms=request.at_ms))
         if ask.person is not None:
             capped = choice.engine.pipeline.frequency_cap is not None
-            items = tuple(item.item_id for item in answer.items)
+            items = tuple(item.item_id for item in decision.items)
             shown = Shown(answer.recommendation_id, str(ask.person), request.at_ms, items) if capped else None
             if shown is not None or placement.new_assignments:
                 beside.assignments.put(placement.new_assignments, shown)
@@ -209,7 +211,7 @@ class Recommender:
         )
         self._count(answer, decision)
 
-    def _count(self, answer: RecommendationResponse, decision: Decision) -> None:
+    def _count(self, answer: Answer, decision: Decision) -> None:
         metrics = self._beside.metrics
         metrics.recommendation(answer.variant, answer.model_version, answer.degraded, experiment=answer.experiment)
         for stage, seconds in decision.timings:
@@ -219,9 +221,7 @@ class Recommender:
         for rule in decision.rules:
             metrics.rule(rule.rule, rule.items, rule.cost)
 
-    def _shadow(
-        self, ask: Ask, answer: RecommendationResponse, request: Request, variant: Variant, snapshot: Snapshot
-    ) -> None:
+    def _shadow(self, ask: Ask, answer: Answer, request: Request, variant: Variant, snapshot: Snapshot) -> None:
         """Compute what a shadow variant would have shown, after the answer; where there is no room it is left out."""
         if len(self._shadows) >= MAX_SHADOWS:
             self._beside.metrics.skipped(f"shadow:{variant.name}")
@@ -239,9 +239,7 @@ class Recommender:
             return Decision((), MODEL_FAILED), replace(choice, degraded=UNAVAILABLE)
         return apart.decision, replace(choice, model=ELSEWHERE, version=apart.model_version, degraded=apart.degraded)
 
-    async def _shadowed(
-        self, ask: Ask, answer: RecommendationResponse, request: Request, variant: Variant, snapshot: Snapshot
-    ) -> None:
+    async def _shadowed(self, ask: Ask, answer: Answer, request: Request, variant: Variant, snapshot: Snapshot) -> None:
         choice = snapshot.choose(Placement(variant.model, variant.pipeline, isolation=variant.isolation))
         start_s = time.perf_counter()
         try:
@@ -267,38 +265,15 @@ def recommendation_id(person: str, request_id: str) -> str:
     return hashlib.sha256(f"{request_id}\n{person}".encode()).hexdigest()[:32]
 
 
+def _without_models(request: Request, snapshot: Snapshot) -> Decision:
+    """Return what the fallbacks say; nothing where even that fails."""
+    try:
+        return snapshot.kit.engine(NO_MODEL).recommend(request)
+    except Exception as error:
+        logger.error("the fallbacks failed too: %s at %s", type(error).__name__, place_of(error))
+        return Decision((), MODEL_FAILED)
+
+
 def _answerable(choice: Choice) -> str | None:
     """Return the version that an answer speaks for or against: the one that answered, or the one that should have."""
     return choice.version if choice.degraded is None else choice.wanted
-
-
-def _answer(
-    ask: Ask, decision: Decision, choice: Choice, state: PersonState, *, id: str, unassigned: str | None
-) -> RecommendationResponse:
-    table = choice.engine.sources.table
-    rows = table.items.rows([item.item_id for item in decision.items]).tolist()
-    items = tuple(
-        RecommendedItem(
-            item_id=item.item_id,
-            score=item.score,
-            source=item.source,
-            reasons=item.reasons,
-            rules=item.rules,
-            name=table.name(row) if row >= 0 else None,
-        )
-        for item, row in zip(decision.items, rows, strict=True)
-    )
-    placement = choice.placement
-    more = len(items) == ask.form.num_results
-    return RecommendationResponse(
-        recommendation_id=id,
-        items=items,
-        experiment=placement.experiment,
-        variant=placement.variant,
-        assignments=tuple(Assigned(experiment=one.experiment, variant=one.variant) for one in placement.assignments),
-        model_version=choice.version,
-        degraded=decision.degraded or choice.degraded or unassigned,
-        skipped=decision.skipped,
-        reflects=state.reflects,
-        next_page=to_page([*ask.shown, *(item.item_id for item in decision.items)]) if more else None,
-    )

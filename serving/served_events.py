@@ -12,15 +12,15 @@ from bespoke.events import (
     person_id,
 )
 from bespoke.recommend import Decision
+from serving.answers import Answer
 from serving.asking import Ask
 from serving.decisions import RECORD, DecisionRecord
-from serving.recommendation_forms import RecommendationResponse
 from serving.snapshot import Choice
 from storage.eventlog import Message
 
 
 def served(
-    ask: Ask, answer: RecommendationResponse, decision: Decision, choice: Choice, record: DecisionRecord, *, at_ms: int
+    ask: Ask, answer: Answer, decision: Decision, choice: Choice, record: DecisionRecord, *, at_ms: int
 ) -> Message:
     """Return an answer as an event; its id follows from the recommendation's, so a repeat is the same event."""
     properties: dict[str, Any] = {
@@ -45,7 +45,7 @@ def served(
 
 
 def shadowed(
-    ask: Ask, answer: RecommendationResponse, decision: Decision, *, variant: str, model_version: str | None, at_ms: int
+    ask: Ask, answer: Answer, decision: Decision, *, variant: str, model_version: str | None, at_ms: int
 ) -> Message:
     """Return what a shadow variant would have shown beside an answer."""
     properties: dict[str, Any] = {
@@ -73,9 +73,7 @@ def _items(decision: Decision) -> list[dict[str, object]]:
     ]
 
 
-def _message(
-    ask: Ask, name: str, id: str, properties: dict[str, Any], answer: RecommendationResponse, *, at_ms: int
-) -> Message:
+def _message(ask: Ask, name: str, id: str, properties: dict[str, Any], answer: Answer, *, at_ms: int) -> Message:
     user_id, anonymous_id = ask.ids
     if ask.person is None:
         # Nobody was named: the list is its own visitor, so that outcomes can still be joined by its id.

@@ -27,7 +27,7 @@ from sqlalchemy.sql.dml import Insert
 
 from bespoke.clock import DAY_MS, HOUR_MS
 from bespoke.experiments import Assignment, Kept, StoredAssignments
-from storage.sql import open_engine, reading, upsert, writing
+from storage.sql import driver_reading, open_engine, reading, upsert, writing
 from storage.sqlite import BUSY_TIMEOUT_S
 
 SHOWN_DAYS = 30
@@ -117,9 +117,9 @@ class ServingState:
         Raises:
             Unavailable: the store cannot be read.
         """
-        query, values = (_BOTH, {"day": since_ms // DAY_MS}) if shown else (_ASSIGNED, {})
-        with reading(self._engine) as connection:
-            rows = connection.execute(query, {"units": list(units), **values}).all()
+        day = since_ms // DAY_MS if shown else None
+        embedded = self._engine.dialect.name == "sqlite"
+        rows = self._read_embedded(units, day=day) if embedded else self._read(units, day=day)
         kept: dict[tuple[str, str], Kept] = {}
         counts: dict[str, int] = {}
         for unit, name, variant, number, at_ms in rows:
@@ -176,6 +176,22 @@ class ServingState:
     def __exit__(self, *_: object) -> None:
         """Let go of the database."""
         self.close()
+
+    def _read(self, units: Sequence[str], *, day: int | None) -> Sequence[Sequence[Any]]:
+        query, values = (_ASSIGNED, {}) if day is None else (_BOTH, {"day": day})
+        with reading(self._engine) as connection:
+            return connection.execute(query, {"units": list(units), **values}).all()
+
+    def _read_embedded(self, units: Sequence[str], *, day: int | None) -> Sequence[Sequence[Any]]:
+        """Return the same without SQLAlchemy, which takes ten times as long over it as SQLite."""
+        marks = ",".join("?" * len(units))
+        query = _ASSIGNED_EMBEDDED.format(marks)
+        values = [*units] if day is None else [*units, *units, day]
+        with driver_reading(self._engine) as driver:
+            found: list[Sequence[Any]] = driver.execute(
+                query if day is None else query + _SHOWN_EMBEDDED.format(marks), values
+            ).fetchall()
+        return found
 
     def _assign(self, connection: Connection, made: Sequence[Assignment]) -> None:
         made = sorted(made, key=lambda one: (one.unit, one.key))
@@ -246,6 +262,8 @@ _BOTH = union_all(
         literal(0).label("at_ms"),
     ).where(shown.c.person.in_(_UNITS), shown.c.day >= bindparam("day")),
 )
+_ASSIGNED_EMBEDDED = "SELECT unit, experiment, variant, phase, at_ms FROM assignments WHERE unit IN ({})"
+_SHOWN_EMBEDDED = " UNION ALL SELECT '', item_id, NULL, \"count\", 0 FROM shown WHERE person IN ({}) AND day >= ?"
 _REPLACE = (
     update(assignments)
     .where(

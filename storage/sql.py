@@ -122,6 +122,23 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def driver_reading(engine: Engine) -> Iterator[sqlite3.Connection]:
+    """Lend the driver's own connection to an SQLite database, for one query that is asked often.
+
+    Raises:
+        Unavailable: the database cannot be read.
+    """
+    with _reachable(engine):
+        lent = engine.raw_connection()
+        try:
+            driver = lent.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            yield driver
+        finally:
+            lent.close()
+
+
+@contextmanager
 def _reachable(engine: Engine) -> Iterator[None]:
     if engine.dialect.name == "sqlite":
         with reachable(str(engine.url.database)):

@@ -122,7 +122,8 @@ class ItemTable:
         if not new_O.any():
             return self
         more = other.arrow.filter(pa.array(new_O))
-        return _from_parts([self.arrow, more], self.items.extended(other.items.ids))
+        new = [other.items.ids[row] for row in np.flatnonzero(new_O).tolist()]
+        return _from_parts([self.arrow, more], self.items.extended(new))
 
     def changed(self, items: Sequence[Item]) -> "ItemTable":
         """Return this table with ``items`` in the place of those of the same id, new ones at its end.

@@ -33,7 +33,7 @@ from bespoke.models.als_epochs import (
 )
 from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.models.base import Basis, Epoch, Interactions, Model, ModelConfig, OnEpoch, check_arrays
-from bespoke.models.history import History, ItemMass, item_mass
+from bespoke.models.history import History, ItemMass, any_known, item_mass
 from bespoke.models.index import BoolArray, Ranking, Retrieved
 from bespoke.models.nearest import Codes, Directions, NearestItems, lengths
 from bespoke.models.popularity import decayed_counts
@@ -146,7 +146,8 @@ class Als:
         """Return what places this person among the items."""
         if history.user_id is not None and history.user_id in self.users:
             return Basis.PERSON
-        return Basis.RECENT_ITEMS if len(self._mass(history)) else Basis.POPULARITY
+        known = any_known(history, vocabulary=self.vocabulary, weights=self.config.interaction_weights)
+        return Basis.RECENT_ITEMS if known else Basis.POPULARITY
 
     def scores(self, history: History) -> FloatArray:
         """Return the products [I] of the person's factors with every item's."""
@@ -229,7 +230,7 @@ class Als:
     def fold_in(self, mass: ItemMass) -> FloatArray:
         """Solve for the factors [D] of a person with these items, at least one, exactly."""
         config = self.config
-        near_HD = self.item_ID[mass.row_H].astype(np.float64)
+        near_HD = self.item_ID.take(mass.row_H, axis=0)
         weight_H = self.weight_I[mass.row_H] * mass.mass_H.astype(np.float64) ** config.mass_exponent
         weight_H *= len(mass) ** -config.user_discount
         pull = regularisation(np.array([len(mass)]), others=len(self.vocabulary), config=config)[0]
@@ -316,10 +317,13 @@ def least_squares(near_HD: AnyArray, weight_H: AnyArray, diagonal_D: AnyArray) -
     The system is as large as the smaller of H and D: with few items, x is a combination of their rows, and what is
     solved for is how much of each (the Woodbury identity).
     """
-    root_H = np.sqrt(weight_H)
+    root_H = np.sqrt(weight_H, dtype=np.float64)
     rows_HD = near_HD * root_H[:, None]
     if len(near_HD) > len(diagonal_D):
-        _, solution_D, _ = lapack.dposv(rows_HD.T @ rows_HD + np.diag(diagonal_D), root_H @ rows_HD)
+        system_DD = rows_HD.T @ rows_HD
+        system_DD.flat[:: len(system_DD) + 1] += diagonal_D
+        # It is symmetric; transposed, it stands as the solver wants it, which so needs no copy.
+        _, solution_D, _ = lapack.dposv(system_DD.T, root_H @ rows_HD, overwrite_a=True)
         return np.asarray(solution_D)
     share_HD = rows_HD / diagonal_D
     system_HH = rows_HD @ share_HD.T

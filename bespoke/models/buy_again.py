@@ -10,7 +10,7 @@ from pydantic import Field
 from bespoke.events import ItemId
 from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.models.base import Basis, ModelConfig
-from bespoke.models.history import History, ItemMass, item_mass
+from bespoke.models.history import History, ItemMass, any_known, item_mass
 from bespoke.models.index import BoolArray, Ranking, Retrieved
 from bespoke.models.popularity import Popularity, PopularityConfig
 from bespoke.vocabulary import Vocabulary
@@ -47,7 +47,8 @@ class BuyAgain(Popularity):
 
     def basis(self, history: History) -> Basis:
         """Return whether the person did anything with a known item."""
-        return Basis.PERSON if len(self._mass(history)) else Basis.POPULARITY
+        known = any_known(history, vocabulary=self.vocabulary, weights=self.config.interaction_weights)
+        return Basis.PERSON if known else Basis.POPULARITY
 
     def scores(self, history: History) -> FloatArray:
         """Return scores [I]: the person's own items lie above 0 by frequency, all others below 0 by popularity."""

@@ -9,7 +9,9 @@ Source: Pazzani, Billsus 2007, "Content-Based Recommendation Systems" (TF-IDF, p
 1975, "Data Analysis Using Stein's Estimator and its Generalizations" (drawing rates towards what is expected of them).
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -23,11 +25,13 @@ from bespoke.events import ItemId, UserId
 from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.models.base import Basis, Interactions, Model, ModelConfig, OnEpoch, check_arrays
 from bespoke.models.content_terms import FIELDS, expected, term_vectors
-from bespoke.models.history import History, ItemMass, item_mass
-from bespoke.models.index import BoolArray, Retrieved, best_of
+from bespoke.models.history import History, ItemMass, any_known, item_mass
+from bespoke.models.index import BoolArray, Ranking, Retrieved, allowed, among, best_among, best_of
 from bespoke.models.popularity import decayed_counts
 from bespoke.vocabulary import Vocabulary
 
+MOST_LOOKED_AT = 0.1
+"""Where likeness can lift a larger share of all items among the best, all are scored at once."""
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -84,6 +88,8 @@ class Content:
         self.vocabulary = vocabulary
         self.users: Vocabulary[UserId] = Vocabulary()
         self.config = config
+        self._base_I: FloatArray = demand_I if config.demand == 1.0 else config.demand * demand_I
+        """What everybody gets of each item."""
 
     @classmethod
     def fit(
@@ -116,7 +122,8 @@ class Content:
 
     def basis(self, history: History) -> Basis:
         """Return whether the person did anything with a known item."""
-        return Basis.RECENT_ITEMS if len(self._mass(history)) else Basis.POPULARITY
+        known = any_known(history, vocabulary=self.vocabulary, weights=self.config.interaction_weights)
+        return Basis.RECENT_ITEMS if known else Basis.POPULARITY
 
     def scores(self, history: History) -> FloatArray:
         """Return the weighted sum [I]."""
@@ -125,22 +132,71 @@ class Content:
         if not len(mass):
             return self.demand_I
         value_H = mass.mass_H**config.mass_exponent
-        scores_I: FloatArray = config.demand * self.demand_I
+        scores_I: FloatArray = self._base_I.copy()
         if self.vector_IT.shape[1]:
-            person_T = self._summed(mass.row_H, value_H)
-            scores_I += config.similarity / max(float(np.linalg.norm(person_T)), TINY) * (self.vector_IT @ person_T)
+            scores_I += self.vector_IT @ self._wanted(mass.row_H, value_H)
         scores_I[mass.row_H] += config.repeat * value_H
         return scores_I
 
-    def _summed(self, row_H: RowArray, value_H: FloatArray) -> FloatArray:
-        """Return the sum [T] of some items' vectors, each as often as its value says."""
-        start_I, vectors = self.vector_IT.indptr, self.vector_IT
-        count_H = start_I[row_H + 1] - start_I[row_H]
-        end_H = np.cumsum(count_H)
-        # The entries of all these rows, one row's after another's.
-        entry_E = np.arange(end_H[-1]) + np.repeat(start_I[row_H] - (end_H - count_H), count_H)
-        weight_E = vectors.data[entry_E] * np.repeat(value_H, count_H)
-        return np.bincount(vectors.indices[entry_E], weights=weight_E, minlength=vectors.shape[1]).astype(np.float32)
+    def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
+        """Return the best items; likeness is looked at only where it can lift an item among them.
+
+        A cosine lies between 0 and 1. So without likeness the scores are lower bounds, and an item whose bound is
+        further below the k-th best one than all that likeness counts is not among the best.
+        """
+        config, mass = self.config, self._mass(history)
+        if not len(mass):
+            return self.popular.best(k=k, barred_I=barred_I, exclude=exclude)
+        value_H = mass.mass_H**config.mass_exponent
+        low_H = self._base_I[mass.row_H] + config.repeat * value_H
+        low = self.ranking.best_with(mass.row_H, low_H, k=k, barred_I=barred_I, exclude=exclude)
+        if not self.vector_IT.shape[1] or not len(low):
+            return low
+        # A little more, for what float32 rounds off.
+        reach = low.score_K[-1] - 1.001 * config.similarity - 1e-6 if len(low) == k else -np.inf
+        others = self.ranking.down_to(reach)
+        if len(others) > len(self.vocabulary) * MOST_LOOKED_AT:
+            return best_of(self.scores(history), k=k, barred_I=barred_I, exclude=exclude)
+        others = others[~among(others, mass.row_H)]
+        row_C = np.concatenate([mass.row_H, others])
+        score_C = np.concatenate([low_H, self._base_I[others]])
+        kept_C = allowed(row_C, barred_I=barred_I, exclude=exclude) & (score_C >= reach)
+        row_C, score_C = row_C[kept_C], score_C[kept_C]
+        return best_among(row_C, score_C + self._likeness(row_C, self._wanted(mass.row_H, value_H)), k=k)
+
+    @cached_property
+    def popular(self) -> Ranking:
+        """The items by expected demand."""
+        return Ranking(self.demand_I)
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The items by what everybody gets of them."""
+        return self.popular if self._base_I is self.demand_I else Ranking(self._base_I)
+
+    def _wanted(self, row_H: RowArray, value_H: FloatArray) -> FloatArray:
+        """Return what each term of an item adds to its score [T] for a person who has some items."""
+        entry_E, count_H = self._entries(row_H)
+        weight_E = self.vector_IT.data[entry_E] * np.repeat(value_H, count_H)
+        terms = self.vector_IT.shape[1]
+        person_T = np.bincount(self.vector_IT.indices[entry_E], weights=weight_E, minlength=terms)
+        length = math.sqrt(float(person_T @ person_T))
+        wanted_T: FloatArray = (self.config.similarity / max(length, TINY) * person_T).astype(np.float32)
+        return wanted_T
+
+    def _likeness(self, row_C: RowArray, wanted_T: FloatArray) -> FloatArray:
+        """Return what their terms add to the scores [C] of some items."""
+        entry_E, count_C = self._entries(row_C)
+        value_E = self.vector_IT.data[entry_E] * wanted_T[self.vector_IT.indices[entry_E]]
+        place_E = np.repeat(np.arange(len(row_C)), count_C)
+        return np.bincount(place_E, weights=value_E, minlength=len(row_C)).astype(np.float32)
+
+    def _entries(self, row_H: RowArray) -> tuple[RowArray, RowArray]:
+        """Return where the terms of some items are kept, one item's after another's, and how many each has [H]."""
+        first_H = self.vector_IT.indptr[row_H]
+        count_H = self.vector_IT.indptr[row_H + 1] - first_H
+        end_H = count_H.cumsum()
+        return np.arange(end_H[-1]) + (first_H - end_H + count_H).repeat(count_H), count_H
 
     def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
         """Return the items that share terms; the score is the cosine of their descriptions."""

@@ -24,7 +24,7 @@ from bespoke.events import ItemId, UserId
 from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.models.base import Basis, Interactions, Model, ModelConfig, OnEpoch, check_arrays
 from bespoke.models.covisitation_pairs import pair_totals, strongest, walk
-from bespoke.models.history import History, ItemMass, decayed
+from bespoke.models.history import History, ItemMass, any_known, decayed, distinct
 from bespoke.models.index import BoolArray, Ranking, Retrieved, allowed, best_among
 from bespoke.models.popularity import decayed_counts
 from bespoke.vocabulary import Vocabulary
@@ -116,7 +116,8 @@ class Covisitation:
 
     def basis(self, history: History) -> Basis:
         """Return whether the person did anything with a known item."""
-        return Basis.RECENT_ITEMS if len(self.latest(history)) else Basis.POPULARITY
+        known = any_known(history, vocabulary=self.vocabulary, weights=self.config.interaction_weights)
+        return Basis.RECENT_ITEMS if known else Basis.POPULARITY
 
     def scores(self, history: History) -> FloatArray:
         """Return scores [I]: the neighbours of the latest visits, then what is popular."""
@@ -137,11 +138,10 @@ class Covisitation:
         latest = self.latest(history)
         if not len(latest):
             return self.popular.best(k=k, barred_I=barred_I, exclude=exclude)
-        near_N = (self.strength_IK[latest.row_H] * latest.mass_H[:, None]).ravel()
-        row_N = np.concatenate([self.neighbour_IK[latest.row_H].ravel(), latest.row_H])
-        row_C, place_N = np.unique(row_N, return_inverse=True)
-        score_C = np.bincount(place_N[: len(near_N)], weights=near_N, minlength=len(row_C)).astype(np.float32)
-        np.add.at(score_C, place_N[len(near_N) :], self.config.repeat * latest.mass_H)
+        near_SK = self.strength_IK.take(latest.row_H, axis=0) * latest.mass_H[:, None]
+        value_N = np.concatenate([near_SK.ravel(), self.config.repeat * latest.mass_H])
+        row_C, place_N = distinct(np.concatenate([self.neighbour_IK.take(latest.row_H, axis=0).ravel(), latest.row_H]))
+        score_C = np.bincount(place_N, weights=value_N, minlength=len(row_C)).astype(np.float32)
         score_C += self._tie_I[row_C]
         return self.ranking.best_with(row_C, score_C, k=k, barred_I=barred_I, exclude=exclude)
 
@@ -178,10 +178,12 @@ class Covisitation:
         row_S, at_ms_S, weight_S = self._known(history)
         if not len(row_S):
             return ItemMass()
-        newer_item_S = np.concatenate([[False], row_S[1:] != row_S[:-1]])
-        kept_S = newer_item_S | (np.arange(len(row_S)) == 0)
-        row_S, at_ms_S, weight_S = (array[kept_S][: config.visits] for array in (row_S, at_ms_S, weight_S))
-        apart_ms_S = np.concatenate([[0], at_ms_S[:-1] - at_ms_S[1:]])
+        kept_S = np.ones(len(row_S), dtype=np.bool_)
+        kept_S[1:] = row_S[1:] != row_S[:-1]
+        first_S = kept_S.nonzero()[0][: config.visits]
+        row_S, at_ms_S, weight_S = row_S[first_S], at_ms_S[first_S], weight_S[first_S]
+        apart_ms_S = np.zeros(len(row_S), dtype=np.int64)
+        apart_ms_S[1:] = at_ms_S[:-1] - at_ms_S[1:]
         step_S = np.cumsum(apart_ms_S > 0)
         earlier_S = np.cumsum(apart_ms_S > config.session_gap_minutes * MINUTE_MS) > 0
         value_S = weight_S**config.weight_exponent * config.recency_decay**step_S

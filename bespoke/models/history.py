@@ -5,7 +5,7 @@ N lines of one history, H distinct items of it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import repeat
 
 import numpy as np
@@ -40,17 +40,16 @@ class InteractionWeights(BaseModel):
     @property
     def of_code(self) -> FloatArray:
         """The weight of each type by its code, see :class:`LineColumns`; 0 for a type that is not known."""
-        return _of_code(self)
+        return np.frombuffer(self._code_bytes, dtype=np.float32)
+
+    @cached_property
+    def _code_bytes(self) -> bytes:
+        # No array: settings are compared by all that they hold.
+        return np.array([*(self.of_type[kind] for kind in _CODES), 0.0], dtype=np.float32).tobytes()
 
     def of(self, interactions: Iterable[str]) -> FloatArray:
         """Return the weight of each interaction; a type that is not known weighs 0."""
         return self.of_code[_codes(interactions)]
-
-
-@lru_cache(256)
-def _of_code(weights: InteractionWeights) -> FloatArray:
-    # Not kept in the settings themselves: they are compared by all that they hold.
-    return np.array([*(weights.of_type[kind] for kind in _CODES), 0.0], dtype=np.float32)
 
 
 _CODES: Mapping[str, int] = {kind.value: code for code, kind in enumerate(InteractionType)}
@@ -152,8 +151,16 @@ def known_lines(history: History, *, vocabulary: Vocabulary[ItemId], weights: In
     columns = history.columns
     row_N, weight_N = columns.rows(vocabulary), history.weight_of(columns, weights)
     kept_N = (row_N >= 0) & (weight_N > 0)
-    row_H, place_N = np.unique(row_N[kept_N], return_inverse=True)
+    row_H, place_N = distinct(row_N[kept_N])
     return KnownLines(row_H, place_N, columns.at_ms_N[kept_N], weight_N[kept_N])
+
+
+def any_known(history: History, *, vocabulary: Vocabulary[ItemId], weights: InteractionWeights) -> bool:
+    """Return whether any line weighs something and is about an item that ``vocabulary`` holds."""
+    if not history.recent:
+        return False
+    columns = history.columns
+    return bool(((columns.rows(vocabulary) >= 0) & (history.weight_of(columns, weights) > 0)).any())
 
 
 def item_mass(
@@ -168,6 +175,21 @@ def item_mass(
         return ItemMass()
     lines = known_lines(history, vocabulary=vocabulary, weights=weights)
     return lines.mass(at_ms=history.at_ms, half_life_days=half_life_days)
+
+
+def distinct(row_N: RowArray) -> tuple[RowArray, npt.NDArray[np.intp]]:
+    """Return the distinct rows, ascending, and the place of each row among them: ``np.unique`` for short arrays.
+
+    >>> [array.tolist() for array in distinct(np.array([7, 3, 7], dtype=np.int32))]
+    [[3, 7], [1, 0, 1]]
+    """
+    order_N = row_N.argsort()
+    sorted_N = row_N[order_N]
+    fresh_N = np.ones(len(row_N), dtype=np.bool_)
+    np.not_equal(sorted_N[1:], sorted_N[:-1], out=fresh_N[1:])
+    place_N = np.empty(len(row_N), dtype=np.intp)
+    place_N[order_N] = fresh_N.cumsum() - 1
+    return sorted_N[fresh_N], place_N
 
 
 def decayed(weight_N: FloatArray, at_ms_N: TimeArray, *, at_ms: int, half_life_days: float | None) -> FloatArray:

@@ -1,5 +1,6 @@
 """The exact top-k of a score array."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -85,6 +86,16 @@ class Ranking:
     def __init__(self, score_I: FloatArray) -> None:
         self.score_I = score_I
         self.order_I: RowArray = np.argsort(-score_I, kind="stable").astype(np.int32)
+
+    def down_to(self, score: float) -> RowArray:
+        """Return the rows whose score is no less than this one, best first.
+
+        >>> Ranking(np.array([.1, .3, .2], dtype=np.float32)).down_to(.15).tolist()
+        [1, 2]
+        """
+        # By halves, without a second table of scores in their order.
+        end = bisect_left(self.order_I, True, key=lambda row: bool(self.score_I[row] < score))
+        return self.order_I[:end]
 
     def best(self, *, k: int, barred_I: BoolArray | None = None, exclude: RowArray = EMPTY) -> Retrieved:
         """Return the ``k`` best rows among those neither barred nor excluded."""

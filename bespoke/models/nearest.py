@@ -118,6 +118,7 @@ class NearestItems:
         codes = Codes.of(vector_ID) if codes is None else codes
         self.codes = codes if length_I is None else codes.divided(length_I)
         self._most_plus = float(np.abs(self.plus_I).max(initial=0.0))
+        self._only_sinks = not (self.plus_I > 0).any()
 
     def __len__(self) -> int:
         return len(self.vector_ID)
@@ -193,12 +194,16 @@ class NearestItems:
         slack = off * LARGEST * float(np.sqrt(len(query_D)))
         margin = 1e-6 * abs(weight) * self._most_plus
         length = float(np.linalg.norm(query_D))
-        return query_W, np.array([step, 1.0001 * length, 1.0001 * slack, weight, margin], dtype=np.float32)
+        # What can only sink a row is looked up for those that are among the best without it.
+        sinks = self._only_sinks and weight >= 0
+        return query_W, np.array([step, 1.0001 * length, 1.0001 * slack, weight, margin, sinks], dtype=np.float32)
 
     def _scores(self, row_C: RowArray, query_D: FloatArray, weight: float) -> FloatArray:
         """Return the scores [C] of some rows."""
         many = len(row_C) > len(self) // 8
-        score_C: FloatArray = (self.vector_ID @ query_D)[row_C] if many else self.vector_ID[row_C] @ query_D
+        score_C: FloatArray = (
+            (self.vector_ID @ query_D)[row_C] if many else self.vector_ID.take(row_C, axis=0) @ query_D
+        )
         if self.length_I is not None:
             score_C /= self.length_I[row_C]
         if len(self.plus_I) and weight:

@@ -121,7 +121,7 @@ def scan_of(width: int) -> Callable[..., tuple[int, np.float32]]:
         Returns:
             How many candidates there are, and what a row's upper bound must reach to be one of the best.
         """
-        step, per_error, per_scale, per_plus, margin = factors
+        step, per_error, per_scale, per_plus, margin, sinks = factors
         rows, k, count, filled = len(code_IW), len(heap), 0, 0
         least = np.float32(-np.inf)
         product_B, high_B = np.empty(BLOCK, dtype=np.int32), np.empty(BLOCK, dtype=np.float32)
@@ -136,14 +136,19 @@ def scan_of(width: int) -> Callable[..., tuple[int, np.float32]]:
             for b in range(size):
                 scale, error = scale_I[start + b], error_I[start + b]
                 high_B[b] = np.float32(product_B[b]) * (scale * step) + scale * per_scale + error * per_error + margin
-            if len(plus_I):
+            if len(plus_I) and not sinks:
                 for b in range(size):
                     high_B[b] += per_plus * plus_I[start + b]
-            highest = high_B[:size].max()
-            if highest < least:
+            # Counted, not the highest looked for: sums of whole numbers take many values at a time.
+            able = np.int32(0)
+            for b in range(size):
+                able += np.int32(high_B[b] >= least)
+            if not able:
                 continue
             for b in range(size):
                 row = start + b
+                if len(plus_I) and sinks:
+                    high_B[b] += per_plus * plus_I[row]
                 if high_B[b] < least or (len(barred_I) and barred_I[row]) or holds(exclude, row):
                     continue
                 row_C[count], high_C[count] = row, high_B[b]

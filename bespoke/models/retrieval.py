@@ -10,11 +10,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from bespoke.errors import BundleError
+from bespoke.events import InteractionType
 from bespoke.models.arrays import AnyArray, RowArray
 from bespoke.models.base import Model
 from bespoke.models.history import History
 from bespoke.models.index import EMPTY, BoolArray, Retrieved, best_of
 from bespoke.models.nearest import Codes, Directions
+from bespoke.profiles import Recent
 
 __all__ = ["EMPTY", "Directions", "Retrieved", "codes_of", "item_vectors", "retrieve", "similar", "warm", "with_codes"]
 
@@ -113,6 +115,8 @@ def warm(model: Model) -> None:
     """Do what a first request would otherwise wait for: load compiled code, put items in order."""
     retrieve(model, History(None, (), 0), k=1)
     if len(model.vocabulary):
+        line = Recent(0, model.vocabulary.ids[0], InteractionType.PURCHASE.value, 1.0)
+        retrieve(model, History(None, (line,), 0), k=1)
         similar(model, 0, k=1)
     if (codes := codes_of(model)) is not None:
         codes.warm()

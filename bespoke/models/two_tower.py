@@ -9,6 +9,7 @@ strictly later than it, or, where a person's lines all bear one time, is none of
 Source: Covington et al. 2016 (two towers); Yi et al. 2019 (sampled softmax, corrected); Mao et al. 2021, "SimpleX".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Self, cast
@@ -21,7 +22,7 @@ from bespoke.events import ItemId, UserId
 from bespoke.models.als import Als
 from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.models.base import Basis, Epoch, Interactions, Model, ModelConfig, OnEpoch, check_arrays
-from bespoke.models.history import History
+from bespoke.models.history import History, any_known
 from bespoke.models.index import BoolArray, Ranking, Retrieved
 from bespoke.models.nearest import Codes, Directions, NearestItems, lengths
 from bespoke.models.two_tower_config import TwoTowerConfig
@@ -107,7 +108,8 @@ class TwoTower:
         """Return what places this person among the items."""
         if history.user_id is not None and history.user_id in self.users:
             return Basis.PERSON
-        return Basis.RECENT_ITEMS if len(self._lines([history]).item_L) else Basis.POPULARITY
+        known = any_known(history, vocabulary=self.vocabulary, weights=self.config.interaction_weights)
+        return Basis.RECENT_ITEMS if known else Basis.POPULARITY
 
     def scores(self, history: History) -> FloatArray:
         """Return the cosine [I] of the person with every item."""
@@ -128,7 +130,7 @@ class TwoTower:
         lines, row = self._lines([history]), None if history.user_id is None else self.users.row(history.user_id)
         if row is None and not lines.counts_B[0]:
             return self.ranking.best(k=k, barred_I=barred_I, exclude=exclude)
-        person_D = self.place(lines, np.array([-1 if row is None else row], dtype=np.int32))[0]
+        person_D = self._place_one(lines, row)
         return self._near(person_D, k=k, barred_I=barred_I, exclude=exclude)
 
     def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
@@ -179,15 +181,25 @@ class TwoTower:
         """
         half_life_days = self.config.half_life_days
         if len(person_B) == 1:
-            pooled_BD = (lines.shares(half_life_days=half_life_days) @ self._item_ID[lines.item_L])[None]
-        else:
-            pooled_BD = lines.matrix(items=len(self.vocabulary), half_life_days=half_life_days) @ self._item_ID
+            return self._place_one(lines, int(person_B[0]) if person_B[0] >= 0 else None)[None]
+        pooled_BD = lines.matrix(items=len(self.vocabulary), half_life_days=half_life_days) @ self._item_ID
         vector_BD = pooled_BD @ self._arrays["history_map"]
         vector_BD += lines.about(half_life_days=half_life_days) @ self._arrays["about_map"]
         vector_BD[person_B >= 0] += self._arrays["person_ids"][person_B[person_B >= 0]]
         length_B1 = np.linalg.norm(vector_BD, axis=1, keepdims=True)
         placed_BD: FloatArray = vector_BD / np.maximum(length_B1, 1e-6)
         return placed_BD
+
+    def _place_one(self, lines: Lines, row: int | None) -> FloatArray:
+        """Return the vector [D] of one person."""
+        half_life_days = self.config.half_life_days
+        pooled_D: AnyArray = lines.shares(half_life_days=half_life_days) @ self._item_ID.take(lines.item_L, axis=0)
+        vector_D: FloatArray = pooled_D @ self._arrays["history_map"]
+        vector_D += lines.about(half_life_days=half_life_days)[0] @ self._arrays["about_map"]
+        if row is not None:
+            vector_D += self._arrays["person_ids"][row]
+        vector_D /= max(math.sqrt(float(vector_D @ vector_D)), 1e-6)
+        return vector_D
 
     def scores_of(self, person_BD: FloatArray) -> FloatArray:
         """Return the cosines [B, I] of people as :meth:`place` gives them; items it knows nothing of come last."""

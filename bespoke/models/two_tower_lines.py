@@ -4,6 +4,7 @@ Training cuts histories out of everybody's lines, serving gets them with the req
 person looks the same to either. Shapes: B people, L lines of all of them together, P numbers about each person.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,11 +51,15 @@ class Lines:
     def shares(self, *, half_life_days: float) -> FloatArray:
         """Return what share each line has in its person's taste [L], newer ones more."""
         weight_L = self.aged(half_life_days)
+        if len(self.at_ms_B) == 1:
+            return weight_L / np.float32(max(float(weight_L.sum(dtype=np.float64)), TINY))
         total_B = np.bincount(self.person_L, weights=weight_L, minlength=len(self.at_ms_B))
         return (weight_L / np.maximum(total_B, TINY)[self.person_L]).astype(np.float32)
 
     def about(self, *, half_life_days: float) -> FloatArray:
         """Return numbers about each person [B, P]: a one, then amounts, variety, recency and rhythm; 0 where none."""
+        if len(self.at_ms_B) == 1:
+            return self._about_one(half_life_days)
         count_B, person_L, people = self.counts_B, self.person_L, len(self.at_ms_B)
         age_L = np.maximum(self.at_ms_B[person_L] - self.at_ms_L, 0) / DAY_MS
         some_B = count_B > 0
@@ -76,6 +81,31 @@ class Lines:
         ]
         return np.stack(columns, axis=1).astype(np.float32)
 
+    def _about_one(self, half_life_days: float) -> FloatArray:
+        """Return what :meth:`about` does, for one person: plain numbers take a tenth of the time of short arrays."""
+        count, at_ms = len(self.item_L), int(self.at_ms_B[0])
+        oldest = newest = mass = 0.0
+        lately = distinct = 0
+        if count:
+            oldest, newest = (max(at_ms - int(self.at_ms_L[place]), 0) / DAY_MS for place in (0, -1))
+            mass = float(self.aged(half_life_days).sum(dtype=np.float64))
+            # Lines stand in the order of time; an age that is recent is that of all later lines.
+            lately = count - int(self.at_ms_L.searchsorted(at_ms - int(RECENTLY_DAYS * DAY_MS), side="right"))
+            item_L = np.sort(self.item_L)
+            distinct = 1 + int(np.count_nonzero(item_L[1:] != item_L[:-1]))
+        numbers = (
+            1.0,
+            count > 0,
+            math.log1p(count) / 5,
+            math.log1p(mass) / 5,
+            distinct / max(count, 1),
+            math.log1p(newest) / 5,
+            math.log1p(oldest) / 5,
+            math.log1p((oldest - newest) / max(count - 1, 1)),
+            lately / max(count, 1),
+        )
+        return np.array([numbers], dtype=np.float32)
+
     def matrix(self, *, items: int, half_life_days: float) -> csr_array:
         """Return what share each item has in each person's taste, [B, items]."""
         share_L = self.shares(half_life_days=half_life_days)
@@ -88,8 +118,6 @@ class Lines:
         return Lines(starts_B1, self.item_L[kept_L], self.at_ms_L[kept_L], self.weight_L[kept_L], self.at_ms_B)
 
     def _distinct(self) -> npt.NDArray[np.int64]:
-        if len(self.at_ms_B) == 1:
-            return np.array([len(np.unique(self.item_L))])
         order = np.lexsort((self.item_L, self.person_L))
         person_L, item_L = self.person_L[order], self.item_L[order]
         fresh_L = np.ones(len(order), dtype=bool)
@@ -102,7 +130,8 @@ class Lines:
             return self.weight_L
         known = self._aged.get(half_life_days)
         if known is None:
-            age_ms_L = np.maximum(self.at_ms_B[self.person_L] - self.at_ms_L, 0)
+            at_ms_L = self.at_ms_B if len(self.at_ms_B) == 1 else self.at_ms_B[self.person_L]
+            age_ms_L = np.maximum(at_ms_L - self.at_ms_L, 0)
             known = decayed(self.weight_L, -age_ms_L, at_ms=0, half_life_days=half_life_days)
             self._aged[half_life_days] = known
         return known
@@ -116,6 +145,8 @@ def lines_of(
     histories: Sequence[History], *, vocabulary: Vocabulary[ItemId], weights: InteractionWeights, limit: int
 ) -> Lines:
     """Return the newest ``limit`` lines of each history that are about known items and count for something."""
+    if len(histories) == 1:
+        return _lines_of_one(histories[0], vocabulary=vocabulary, weights=weights, limit=limit)
     columns = [history.columns for history in histories]
     counts_B = np.array([len(history.recent) for history in histories], dtype=np.int64)
     item_L, at_ms_L, weight_L = (
@@ -136,6 +167,26 @@ def lines_of(
     older_L = np.arange(len(item_L)) < (starts_B1[1:] - limit)[person_L]
     lines = Lines(starts_B1, item_L, at_ms_L, weight_L, at_ms_B)
     return lines.without(older_L) if older_L.any() else lines
+
+
+def _lines_of_one(
+    history: History, *, vocabulary: Vocabulary[ItemId], weights: InteractionWeights, limit: int
+) -> Lines:
+    """Return what :func:`lines_of` does, for one person: no column of people to sort and cut by."""
+    columns = history.columns
+    item_L, weight_L = columns.rows(vocabulary), history.weight_of(columns, weights)
+    counted_L = ((item_L >= 0) & (weight_L > 0)).nonzero()[0]
+    item_L, at_ms_L, weight_L = item_L[counted_L], columns.at_ms_N[counted_L], weight_L[counted_L]
+    order = np.lexsort((weight_L, item_L, at_ms_L))
+    item_L, at_ms_L, weight_L = item_L[order], at_ms_L[order], weight_L[order]
+    fresh_L = np.ones(len(order), dtype=np.bool_)
+    fresh_L[1:] = (at_ms_L[1:] != at_ms_L[:-1]) | (item_L[1:] != item_L[:-1])
+    first = fresh_L.nonzero()[0]
+    if len(first) < len(order):
+        item_L, at_ms_L, weight_L = item_L[first], at_ms_L[first], np.add.reduceat(weight_L, first)
+    kept = slice(max(len(item_L) - limit, 0), None)
+    item_L, at_ms_L, weight_L = item_L[kept], at_ms_L[kept], weight_L[kept]
+    return Lines(np.array([0, len(item_L)]), item_L, at_ms_L, weight_L, np.array([history.at_ms], dtype=np.int64))
 
 
 def merged(

@@ -52,7 +52,7 @@ def diversify(
         if cap is not None
     ]
     chosen: list[int] = []
-    while len(chosen) < num_results:
+    while len(chosen) < min(num_results, len(score_M)):
         if late():
             return None
         best = int((value_M - cost_M).argmax())

@@ -68,6 +68,19 @@ def test_what_has_no_brand_is_not_capped() -> None:
     assert diverse(Diversity(per_brand=1)) == [0, 1, 2, 3, 4]
 
 
+def test_without_candidates_there_is_nothing_to_diversify() -> None:
+    nothing = np.zeros(0, dtype=np.float32)
+    found = diversify(
+        nothing,
+        num_results=3,
+        settings=Diversity(mmr=0.5, per_category=1),
+        vector_MD=None,
+        category_M=rows(),
+        brand_M=rows(),
+    )
+    assert found is not None and len(found) == 0
+
+
 def test_diversification_gives_up_when_it_is_late() -> None:
     assert diverse(Diversity(mmr=0.5), late=True) is None
 

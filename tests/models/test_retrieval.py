@@ -11,10 +11,12 @@ from bespoke.models.base import Interactions, Model
 from bespoke.models.blend import Blend
 from bespoke.models.blend_learning import Learned
 from bespoke.models.blend_trees import LEAVES, NODES, Trees
+from bespoke.models.content import Content, ContentConfig
 from bespoke.models.history import History
 from bespoke.models.index import BoolArray, Ranking, best_of
 from bespoke.models.registry import MODELS
 from bespoke.models.retrieval import EMPTY, codes_of, item_vectors, retrieve, similar, with_codes
+from bespoke.profiles import Recent
 
 ITEMS, PEOPLE = 300, 60
 WITH_VECTORS, WITH_LIKENESS = {"als", "blend", "two_tower"}, {"als", "blend", "two_tower", "covisitation", "content"}
@@ -134,3 +136,11 @@ def test_a_ranking_gives_the_best_of_what_may_come() -> None:
             expected = best_of(score_I, k=k, barred_I=bars, exclude=exclude)
             np.testing.assert_array_equal(found.row_K, expected.row_K)
             np.testing.assert_array_equal(found.score_K, expected.score_K)
+
+
+def test_content_finds_the_best_whether_likeness_counts_little_or_much(shop: Interactions) -> None:
+    for similarity in (0.0, 0.01, 5.0):
+        model = Content.fit(shop, config=ContentConfig(similarity=similarity), at_ms=100 * 86_400_000, catalog=CATALOG)
+        history = History(None, (Recent(0, ItemId("i290"), "purchase", 1.0),), 86_400_000)
+        expected = best_of(model.scores(history), k=9)
+        np.testing.assert_allclose(retrieve(model, history, k=9).score_K, expected.score_K, rtol=1e-5)

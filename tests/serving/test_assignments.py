@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from bespoke.errors import Unavailable
 from bespoke.experiments import Assignment, Kept, Traffic, parse_experiment, unit_ids
 from bespoke.experiments.state import ExperimentState
-from serving.assignments import ASSIGNMENTS_UNAVAILABLE, Assignments, Known
+from serving.assignments import ASSIGNMENTS_UNAVAILABLE, FRESH_S, Assignments, Known
 from storage.serving_state import Held, ServingState, Shown
 
 KEPT = {("hero:s", "u1"): Kept("new", 1, 5)}
@@ -89,6 +90,20 @@ def test_units_that_came_lately_are_known_without_the_store(hold: Hold, store: S
     for _ in range(3):
         assert read(assignments, "u2") == Known()
     assert store.reads == 1
+
+
+def test_what_is_stored_is_believed_for_longer_than_it_may_lead_to_something_new(
+    hold: Hold, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assignments = hold()
+    assignments.put([assigned("u1")])
+    later = time.monotonic() + FRESH_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    known = read(assignments, "u1")
+    assert (known.held.assignments, known.fresh, store.reads) == (KEPT, False, 0)
+    assert read(assignments, "u1", fresh=True).fresh
+    assert store.reads == 1
+    assert read(assignments, "u2").fresh
 
 
 def test_how_often_items_were_shown_is_always_read(hold: Hold, store: Store) -> None:

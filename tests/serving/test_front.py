@@ -99,6 +99,20 @@ def test_refusal_is_made_before_anything_else_runs() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/collect/readyz", "/api/v1/models"])
+def test_what_asks_how_a_process_does_is_answered_under_any_load(path: str) -> None:
+    async def answers(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def run() -> int:
+        transport = httpx.ASGITransport(Front(answers, admission=Admission(ceiling=0)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return (await client.get(path)).status_code
+
+    assert asyncio.run(run()) == 200
+
+
 def test_request_is_over_with_its_last_byte() -> None:
     admission, seen = Admission(), []
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from fastapi import FastAPI
 
@@ -16,6 +17,7 @@ from bespoke.errors import Unavailable
 from bespoke.events import Event, ItemId, UserId, person_id
 from bespoke.profiles import EMPTY, Profile, Recent
 from serving.applications import create_recommender
+from serving.recommendation_forms import RecommendationResponse
 from serving.tokens import to_token
 from storage.control import ControlStore
 from storage.eventlog import Message, open_event_log
@@ -90,6 +92,13 @@ def items(answer: httpx.Response) -> list[str]:
     """Return the ids of a list."""
     assert answer.status_code == 200, answer.text
     return [item["itemId"] for item in answer.json()["items"]]
+
+
+@pytest.mark.parametrize("asked", [{"userId": "buyer"}, {"userId": "new", "numResults": 1, "exclude": ["a"]}])
+def test_the_body_is_the_form_that_the_document_promises(site: httpx.Client, asked: dict[str, Any]) -> None:
+    answer = site.post(PATH, json=asked)
+    form = RecommendationResponse.model_validate_json(answer.content)
+    assert orjson.loads(form.model_dump_json(by_alias=True)) == answer.json()
 
 
 def test_known_person_gets_their_own_first(site: httpx.Client) -> None:
