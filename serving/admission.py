@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MAX_WAIT_S = 0.04
+MAX_WAIT_S = 0.06
 """Leaves as long again for the request itself and for what lies around it, until the 80 ms that were promised."""
-FLOOR = 4
+FLOOR = 8
 """So many are taken on whatever was measured: a few slow reads at light load are no queue."""
 CEILING = 100
 WEIGHT = 0.1

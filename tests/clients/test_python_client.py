@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from bespoke_client import Bespoke, Line, NoAnswer, Promotion, Refused, track
 
+from bespoke_client import Bespoke, Line, NoAnswer, Promotion, Refused, track
 from tests.clients.conftest import Service
 
 
