@@ -7,13 +7,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from bespoke.errors import BespokeError
 from bespoke.experiments import Assignment, Kept
+from serving.buffered import INTERVAL_S, BufferedWriter, WriterCounts
 from storage.serving_state import Held, ServingState, Shown
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,6 @@ a new assignment, which another replica may have made by then."""
 EMPTY_FRESH_S = 2.0
 """That nothing was stored of a unit is believed for so long: another replica may store something."""
 CAPACITY = 50_000
-INTERVAL_S = 0.05
-MAX_WRITE = 1_000
-CLOSE_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +43,6 @@ class Known:
     degraded: str | None = None
     fresh: bool = field(default=True, compare=False)
     """Whether it was read so lately that a new assignment may follow from it."""
-
-
-@dataclass(frozen=True, slots=True)
-class AssignmentCounts:
-    """What became of assignments and exposures so far."""
-
-    written: int
-    dropped: int
-    waiting: int
 
 
 _UNKNOWN: tuple[float, dict[str, Kept]] = (0.0, {})
@@ -125,29 +114,29 @@ class Assignments:
     ) -> None:
         """Hold the store that ``open_store`` opens; it is opened by :meth:`start`, and tried again while it is away."""
         self._open = open_store
-        self._capacity, self._interval_s = capacity, interval_s
         self._read_timeout_s, self._away_s = read_timeout_s, away_s
         self._store: ServingState | None = None
         self._recent = _Recent(recent_units)
         self._away_until = 0.0
         self._away = False
-        self._waiting: deque[Assignment | Shown] = deque()
-        self._lock = threading.Lock()
-        self._written = self._dropped = 0
-        self._closing = threading.Event()
+        self._writer: BufferedWriter[Assignment | Shown] = BufferedWriter(
+            self._write,
+            what="assignments and exposures",
+            capacity=capacity,
+            interval_s=interval_s,
+            each_turn=self._opened,
+        )
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="assignments")
-        self._thread = threading.Thread(target=self._run, name="assignments", daemon=True)
 
     @property
-    def counts(self) -> AssignmentCounts:
+    def counts(self) -> WriterCounts:
         """What was written, dropped and waits."""
-        with self._lock:
-            return AssignmentCounts(self._written, self._dropped, len(self._waiting))
+        return self._writer.counts
 
     @property
     def alive(self) -> bool:
         """Whether the thread still writes."""
-        return self._thread.is_alive()
+        return self._writer.alive
 
     @property
     def available(self) -> bool:
@@ -157,7 +146,7 @@ class Assignments:
     def start(self) -> None:
         """Open the store if it can be reached now, and begin to write."""
         self._opened()
-        self._thread.start()
+        self._writer.start()
 
     async def read(self, units: Sequence[str], *, since_ms: int = 0, shown: bool = False, fresh: bool = False) -> Known:
         """Return what is stored of ``units``; never raises where the store fails.
@@ -194,52 +183,14 @@ class Assignments:
         # What the hash alone decided while the store is away may not be what is stored.
         if made and self.available:
             self._recent.add(made, now=time.monotonic())
-        with self._lock:
-            self._waiting.extend(made)
-            if shown is not None and shown.item_ids:
-                self._waiting.append(shown)
-            self._bound()
+        self._writer.put([*made, *([shown] if shown is not None and shown.item_ids else [])])
 
     def close(self) -> None:
         """Write what waits and end the thread; what cannot be written is counted as dropped and logged."""
-        self._closing.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        for _ in range(CLOSE_TRIES):
-            if not self._write_waiting():
-                break
-        with self._lock:
-            lost = len(self._waiting)
-            self._waiting.clear()
-            self._dropped += lost
-        if lost:
-            logger.error("%d assignments and exposures were lost: the serving state cannot be written", lost)
+        self._writer.close()
         self._threads.shutdown()
         if self._store is not None:
             self._store.close()
-
-    def _run(self) -> None:
-        while not self._closing.wait(self._interval_s):
-            self._opened()
-            self._write_waiting()
-
-    def _write_waiting(self) -> bool:
-        """Write what waits; return whether something still waits because the store cannot be written."""
-        while batch := self._take():
-            try:
-                written = self._write(batch)
-            except Exception as error:
-                # Trying the same again would fail again, and hold up all that comes after it.
-                logger.error("%d assignments and exposures are lost: %s", len(batch), type(error).__name__)
-                with self._lock:
-                    self._dropped += len(batch)
-                continue
-            if not written:
-                self._put_back(batch)
-                return True
-            with self._lock:
-                self._written += len(batch)
-        return False
 
     def _write(self, batch: Sequence[Assignment | Shown]) -> bool:
         store, (made, shown) = self._opened(), _parted(batch)
@@ -258,7 +209,7 @@ class Assignments:
         return Known(Held(self._recent.last_known(units)), ASSIGNMENTS_UNAVAILABLE)
 
     def _opened(self) -> ServingState | None:
-        if self._store is None and (self._closing.is_set() or time.monotonic() >= self._away_until):
+        if self._store is None and (self._writer.closing or time.monotonic() >= self._away_until):
             try:
                 self._store = self._open()
                 self._back()
@@ -277,20 +228,6 @@ class Assignments:
             self._away = True
             # The message may hold personal data.
             logger.warning("the serving state cannot be reached: %s", type(error).__name__)
-
-    def _take(self) -> list[Assignment | Shown]:
-        with self._lock:
-            return [self._waiting.popleft() for _ in range(min(MAX_WRITE, len(self._waiting)))]
-
-    def _put_back(self, batch: list[Assignment | Shown]) -> None:
-        with self._lock:
-            self._waiting.extendleft(reversed(batch))
-            self._bound()
-
-    def _bound(self) -> None:
-        while len(self._waiting) > self._capacity:
-            self._waiting.popleft()
-            self._dropped += 1
 
 
 def _parted(batch: Sequence[Assignment | Shown]) -> tuple[list[Assignment], list[Shown]]:

@@ -163,7 +163,7 @@ def test_what_can_never_be_written_holds_up_nothing(hold: Hold, monkeypatch: pyt
     assignments.put([assigned("u1")])
     with monkeypatch.context() as once:
         once.setattr(store, "write", broken)
-        assert not assignments._write_waiting()
+        assert not assignments._writer.write_waiting()
     assignments.put([assigned("u2")])
     assignments.close()
     assert (assignments.counts.written, assignments.counts.dropped) == (1, 1)

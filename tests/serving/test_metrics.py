@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bespoke.clock import FixedClock
 from serving.applications import create_collector
-from serving.exposures import ExposureCounts
+from serving.buffered import WriterCounts
 from serving.logs import JsonLines
 from serving.metrics import MAX_CHILDREN, OTHER, Metrics, clear
 from storage.settings import Settings
@@ -48,7 +48,7 @@ def counted(metrics: Metrics) -> None:
     metrics.skipped("diversify")
     metrics.rule("pin tea", 2, 0.25)
     metrics.model("champion", "als@2", "als@1", ok=False)
-    metrics.exposures(ExposureCounts(written=7, dropped=1, waiting=2))
+    metrics.exposures(WriterCounts(written=7, dropped=1, waiting=2))
     metrics.events_accepted("track", 5)
     metrics.events_rejected("timestamp")
     metrics.profile_age(1.5)
@@ -109,7 +109,7 @@ def test_pointer_that_moves_leaves_nothing_of_where_it_was() -> None:
 def test_exposures_are_counted_once_however_often_they_are_looked_at() -> None:
     metrics = Metrics("recommender")
     for written in (3, 3, 10):
-        metrics.exposures(ExposureCounts(written=written, dropped=0, waiting=written))
+        metrics.exposures(WriterCounts(written=written, dropped=0, waiting=written))
     found = samples(metrics.scrape())
     assert (found["bespoke_exposures_written_total", ()], found["bespoke_exposures_waiting", ()]) == (10, 10)
 
