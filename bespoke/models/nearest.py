@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bespoke.errors import BundleError
 from bespoke.models.arrays import AnyArray, FloatArray, RowArray
-from bespoke.models.index import EMPTY, BoolArray, Retrieved, best_among
+from bespoke.models.index import EMPTY, BoolArray, Retrieved
 from bespoke.vocabulary import CHUNK, chunk_starts
 
 EXACT_TO = 200_000
@@ -78,9 +78,9 @@ class Codes:
 
     def warm(self) -> None:
         """Load, or compile, what a search of these codes runs."""
-        from bespoke.models.nearest_kernel import scan_of
+        from bespoke.models.nearest_kernel import search_of
 
-        scan_of(self.code_IW.shape[1])
+        search_of(self.code_IW.shape[1])
 
     def _require_of(self, vector_ID: FloatArray, row_P: RowArray) -> None:
         decoded_PD = self.code_IW[row_P, : vector_ID.shape[1]] * self.scale_I[row_P, None]
@@ -112,8 +112,8 @@ class NearestItems:
             plus_I: what is added to it, times the ``weight`` of a search.
             codes: of the vectors, undivided; made here where not given.
         """
-        self.vector_ID = vector_ID
-        self.length_I = length_I
+        self.vector_ID = np.ascontiguousarray(vector_ID, dtype=np.float32)
+        self._length_I = NOTHING if length_I is None else length_I
         self.plus_I = NOTHING if plus_I is None else plus_I
         codes = Codes.of(vector_ID) if codes is None else codes
         self.codes = codes if length_I is None else codes.divided(length_I)
@@ -144,71 +144,34 @@ class NearestItems:
         Raises:
             FloatingPointError: the query is not finite.
         """
-        query_D = np.asarray(query_D, dtype=np.float32)
+        query_D = np.ascontiguousarray(query_D, dtype=np.float32)
         if not (np.isfinite(query_D).all() and np.isfinite(weight)):
             raise FloatingPointError(f"a query of {len(query_D)} numbers holds NaN or infinity")
         k = min(k, len(self))
         if k <= 0:
             return Retrieved.none()
-        row_C = self._candidates(query_D, k, weight, NOBODY if barred_I is None else barred_I, np.sort(exclude))
-        return best_among(row_C, self._scores(row_C, query_D, weight), k=k)
-
-    def _candidates(
-        self, query_D: FloatArray, k: int, weight: float, barred_I: BoolArray, exclude: RowArray
-    ) -> RowArray:
-        """Return the rows that can be among the best."""
-        from bespoke.models.nearest_kernel import scan_of  # numba takes a second to load, and training needs no search
+        from bespoke.models.nearest_kernel import (
+            search_of,
+        )  # numba takes a second to load, and training needs no search
 
         codes = self.codes
-        row_C, high_C = np.empty(len(self), dtype=np.int32), np.empty(len(self), dtype=np.float32)
-        query_W, factors = self._asked(query_D, weight)
-        count, least = scan_of(codes.code_IW.shape[1])(
+        row_K, score_K = search_of(codes.code_IW.shape[1])(
+            self.vector_ID,
             codes.code_IW,
             codes.scale_I,
             codes.error_I,
+            self._length_I,
             self.plus_I,
-            query_W,
-            factors,
-            barred_I,
+            self._most_plus,
+            self._only_sinks,
+            query_D,
+            weight,
+            k,
+            max(MOST_CANDIDATES, k) if len(self) > EXACT_TO else len(self),
+            NOBODY if barred_I is None else barred_I,
             exclude,
-            np.empty(k, dtype=np.float32),
-            row_C,
-            high_C,
         )
-        kept_C = np.flatnonzero(high_C[:count] >= least)
-        if len(self) > EXACT_TO and len(kept_C) > max(MOST_CANDIDATES, k):
-            kept_C = kept_C[np.argpartition(-high_C[kept_C], max(MOST_CANDIDATES, k))[: max(MOST_CANDIDATES, k)]]
-        return row_C[kept_C]
-
-    def _asked(self, query_D: FloatArray, weight: float) -> tuple[npt.NDArray[np.int16], FloatArray]:
-        """Return the query's codes and the kernel's factors: what products are worth and how far off they may be."""
-        width = self.codes.code_IW.shape[1]
-        # The sum of all products must fit into 32 bits.
-        largest = min(32_767, (2**31 - 1) // (LARGEST * width))
-        step = float(np.abs(query_D).max(initial=0.0)) / largest
-        query_W = np.zeros(width, dtype=np.int16)
-        if step > 0:
-            query_W[: len(query_D)] = np.rint(query_D / np.float32(step))
-        off = float(np.linalg.norm(query_D - query_W[: len(query_D)] * np.float32(step)))
-        # A row of codes is at most this long, so that much comes of what the query's own codes are off.
-        slack = off * LARGEST * float(np.sqrt(len(query_D)))
-        margin = 1e-6 * abs(weight) * self._most_plus
-        length = float(np.linalg.norm(query_D))
-        # What can only sink a row is looked up for those that are among the best without it.
-        sinks = self._only_sinks and weight >= 0
-        return query_W, np.array([step, 1.0001 * length, 1.0001 * slack, weight, margin, sinks], dtype=np.float32)
-
-    def _scores(self, row_C: RowArray, query_D: FloatArray, weight: float) -> FloatArray:
-        """Return the scores [C] of some rows."""
-        many = len(row_C) > len(self) // 8
-        score_C: FloatArray = (
-            (self.vector_ID @ query_D)[row_C] if many else self.vector_ID.take(row_C, axis=0) @ query_D
-        )
-        if self.length_I is not None:
-            score_C /= self.length_I[row_C]
-        if len(self.plus_I) and weight:
-            score_C += np.float32(weight) * self.plus_I[row_C]
-        return score_C
+        return Retrieved(row_K, score_K)
 
 
 class Directions:

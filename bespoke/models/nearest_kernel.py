@@ -1,7 +1,8 @@
 """The compiled part of the search for near items. Importing this file loads numba.
 
-One pass over the codes: a block of products, then the rows of it that can be among the best. A heap holds the best k
-lower bounds so far; whatever lies above the least of them is a candidate.
+One pass over the codes: a block of products, then the rows of it that can be among the best. Whenever as many rows have
+come as stood there before, those drop out whose upper bound lies below the k-th best lower bound; what is left at the
+end is multiplied in float32.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,10 @@ from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 
 BLOCK = 256
 """Rows whose products are taken before any is looked at: short enough for the first cache."""
+LEAST_KEPT = 64
+"""So many rows come at least before some drop out."""
+LANES = 16
+"""Products that are taken at once. Codes are as wide as twice that, or a multiple of it."""
 AHEAD = 8192
 """How many bytes ahead codes are asked for; the processor by itself does not look beyond a page."""
 
@@ -37,30 +42,38 @@ def _ask_ahead(typing: Any, array: Any, offset: Any) -> tuple[Any, Any]:
     return types.void(array, offset), generate
 
 
-def _put(heap: FloatArray, size: int, low: float) -> None:
-    """Add ``low`` to a heap of ``size`` values, the least of which comes first."""
-    place = size
-    while place > 0:
-        above = (place - 1) >> 1
-        if heap[above] <= low:
-            break
-        heap[place] = heap[above]
-        place = above
-    heap[place] = low
+def _product_of(width: int) -> Any:
+    """Return the function that multiplies row ``row`` of the codes [I, width] by the query's codes [width].
 
+    Written out in vectors: of a loop, the compiler makes vectors of half the processor's width.
+    """
 
-def _replace_least(heap: FloatArray, low: float) -> None:
-    """Put ``low`` in the place of the least value of a full heap."""
-    place, size = 0, len(heap)
-    while 2 * place + 1 < size:
-        below = 2 * place + 1
-        if below + 1 < size and heap[below + 1] < heap[below]:
-            below += 1
-        if heap[below] >= low:
-            break
-        heap[place] = heap[below]
-        place = below
-    heap[place] = low
+    def product(typing: Any, code_IW: Any, row: Any, query_W: Any) -> tuple[Any, Any]:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            places, total = ir.IntType(64), ir.VectorType(ir.IntType(32), LANES)
+
+            def part(array: int, bits: int, place: Any) -> Any:
+                data = context.make_array(signature.args[array])(context, builder, args[array]).data
+                vector = ir.VectorType(ir.IntType(bits), LANES).as_pointer()
+                loaded = builder.load(builder.bitcast(builder.gep(data, [place]), vector))
+                loaded.align = bits // 8
+                return builder.sext(loaded, total)
+
+            start = builder.mul(args[1], places(width))
+            products = [
+                builder.mul(part(0, 8, builder.add(start, places(first))), part(2, 16, places(first)))
+                for first in range(0, width, LANES)
+            ]
+            while len(products) > 1:
+                products = [*map(builder.add, products[::2], products[1::2]), *products[len(products) // 2 * 2 :]]
+            name = f"llvm.vector.reduce.add.v{LANES}i32"
+            called = ir.FunctionType(ir.IntType(32), [total])
+            reduce = builder.module.globals.get(name) or ir.Function(builder.module, called, name)
+            return builder.call(reduce, products)
+
+        return types.int32(code_IW, row, query_W), generate
+
+    return intrinsic(product)
 
 
 def _holds(rows: RowArray, row: int) -> bool:
@@ -75,96 +88,217 @@ def _holds(rows: RowArray, row: int) -> bool:
     return first < len(rows) and rows[first] == row
 
 
-ask_ahead = intrinsic(_ask_ahead)
-put = numba.njit(cache=True)(_put)
-replace_least = numba.njit(cache=True)(_replace_least)
-holds = numba.njit(cache=True)(_holds)
+def _kth_highest(values: FloatArray, k: int) -> float:
+    """Return the ``k``-th highest of at least ``k`` values, which are put in another order.
 
-_SIGNATURE = types.Tuple((types.int64, types.float32))(  # type: ignore[no-untyped-call]
+    Source: C. Hoare, Algorithm 65: Find (1961).
+    """
+    low, high, wanted = 0, len(values) - 1, k - 1
+    while low < high:
+        pivot, left, right = values[(low + high) >> 1], low, high
+        while left <= right:
+            while values[left] > pivot:
+                left += 1
+            while values[right] < pivot:
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                left += 1
+                right -= 1
+        if wanted <= right:
+            high = right
+        elif wanted >= left:
+            low = left
+        else:
+            break
+    return float(values[wanted])
+
+
+def _drop(row_C: RowArray, high_C: FloatArray, low_C: FloatArray, count: int, least: np.float32) -> int:
+    """Keep those of the first ``count`` candidates whose upper bound is not below ``least``; return how many."""
+    kept = 0
+    for place in range(count):
+        if high_C[place] >= least:
+            row_C[kept], high_C[kept], low_C[kept] = row_C[place], high_C[place], low_C[place]
+            kept += 1
+    return kept
+
+
+def _query_codes(query_D: FloatArray, query_W: AnyArray) -> tuple[np.float32, Any]:
+    """Put the query's codes into ``query_W``; return what one of them is worth, and how far off they are in all."""
+    width, most = len(query_W), np.float32(0.0)
+    # The sum of all products must fit into 32 bits.
+    largest = np.float32(min(32_767, (2**31 - 1) // (127 * width)))
+    for value in query_D:
+        most = max(most, abs(value))
+    step, off = most / largest, 0.0
+    query_W[:] = 0
+    if step > 0:
+        for d in range(len(query_D)):
+            query_W[d] = np.int16(np.rint(query_D[d] / step))
+            off += (query_D[d] - query_W[d] * step) ** 2
+    return step, np.sqrt(off)
+
+
+def _scores(
+    row_C: RowArray,
+    vector_ID: FloatArray,
+    length_I: FloatArray,
+    plus_I: FloatArray,
+    query_D: FloatArray,
+    weight: float,
+) -> FloatArray:
+    """Return the scores [C] of some rows."""
+    score_C = np.empty(len(row_C), dtype=np.float32)
+    for place in range(len(row_C)):
+        row, total = row_C[place], np.float32(0.0)
+        for d in range(len(query_D)):
+            total += vector_ID[row, d] * query_D[d]
+        if len(length_I):
+            total /= length_I[row]
+        if len(plus_I):
+            total += weight * plus_I[row]
+        score_C[place] = total
+    return score_C
+
+
+_FAST = {"contract", "nsz", "reassoc"}
+ask_ahead = intrinsic(_ask_ahead)
+holds = numba.njit(cache=True)(_holds)
+kth_highest = numba.njit(cache=True)(_kth_highest)
+drop = numba.njit(cache=True)(_drop)
+query_codes = numba.njit(cache=True)(_query_codes)
+scores = numba.njit(cache=True, fastmath=_FAST)(_scores)
+
+_FLOATS = types.Array(types.float32, 1, "C", readonly=True)
+_SIGNATURE = types.Tuple((types.Array(types.int32, 1, "C"), types.Array(types.float32, 1, "C")))(  # type: ignore[no-untyped-call]
+    types.Array(types.float32, 2, "C", readonly=True),
     types.Array(types.int8, 2, "C", readonly=True),
-    types.Array(types.float32, 1, "C", readonly=True),
-    types.Array(types.float32, 1, "C", readonly=True),
-    types.Array(types.float32, 1, "C", readonly=True),
-    types.Array(types.int16, 1, "C"),
-    types.Array(types.float32, 1, "C"),
+    _FLOATS,
+    _FLOATS,
+    _FLOATS,
+    _FLOATS,
+    types.float32,
+    types.boolean,
+    _FLOATS,
+    types.float32,
+    types.int64,
+    types.int64,
     types.Array(types.bool_, 1, "C", readonly=True),
     types.Array(types.int32, 1, "C", readonly=True),
-    types.Array(types.float32, 1, "C"),
-    types.Array(types.int32, 1, "C"),
-    types.Array(types.float32, 1, "C"),
 )
 
 
 @cache
-def scan_of(width: int) -> Callable[..., tuple[int, np.float32]]:
-    """Return the compiled search of codes of this width: a known width lets the compiler unroll the products.
+def search_of(width: int) -> Callable[..., tuple[RowArray, FloatArray]]:
+    """Return the compiled search of codes of this width: a known width lets the products be written out.
 
     It is compiled here and now, or read from ``__pycache__``, so that no request waits for it; threads go on while it
     runs.
     """
+    product = _product_of(width)
 
-    def scan(
+    def search(
+        vector_ID: FloatArray,
         code_IW: AnyArray,
         scale_I: FloatArray,
         error_I: FloatArray,
+        length_I: FloatArray,
         plus_I: FloatArray,
-        query_W: AnyArray,
-        factors: FloatArray,
+        most_plus: float,
+        sinks: bool,
+        query_D: FloatArray,
+        weight: float,
+        k: int,
+        most: int,
         barred_I: AnyArray,
         exclude: RowArray,
-        heap: FloatArray,
-        row_C: RowArray,
-        high_C: FloatArray,
-    ) -> tuple[int, np.float32]:
-        """Put the candidates into ``row_C`` and their upper bounds into ``high_C``.
+    ) -> tuple[RowArray, FloatArray]:
+        """Return the ``k`` rows of the highest scores, best first, and their scores.
 
-        Returns:
-            How many candidates there are, and what a row's upper bound must reach to be one of the best.
+        Args:
+            vector_ID: the vectors.
+            code_IW: their codes; with ``scale_I`` and ``error_I`` see :class:`bespoke.models.nearest.Codes`.
+            scale_I: of the codes.
+            error_I: of the codes.
+            length_I: what products are divided by, or nothing.
+            plus_I: what is added, times ``weight``, or nothing.
+            most_plus: the largest of ``plus_I``, without its sign.
+            sinks: whether ``plus_I`` can only make scores lower.
+            query_D: what to be near to.
+            weight: of ``plus_I``.
+            k: how many, at least one.
+            most: so many rows at most are multiplied in float32, those with the highest upper bounds.
+            barred_I: rows that may not come, or nothing.
+            exclude: more of them.
         """
-        step, per_error, per_scale, per_plus, margin, sinks = factors
-        rows, k, count, filled = len(code_IW), len(heap), 0, 0
-        least = np.float32(-np.inf)
-        product_B, high_B = np.empty(BLOCK, dtype=np.int32), np.empty(BLOCK, dtype=np.float32)
+        rows, plus, barred = len(code_IW), len(plus_I) > 0, len(barred_I) > 0
+        exclude = np.sort(exclude)
+        query_W, squares = np.empty(width, dtype=np.int16), 0.0
+        step, off = query_codes(query_D, query_W)
+        for value in query_D:
+            squares += value * value
+        # A row of codes is at most this long, so that much comes of what the query's own codes are off.
+        per_scale = np.float32(1.0001 * off * 127 * np.sqrt(len(query_D)))
+        per_error, margin = np.float32(1.0001 * np.sqrt(squares)), np.float32(1e-6 * abs(weight) * most_plus)
+        worth, least = np.float32(step), np.float32(-np.inf)
+        # What can only sink a row is looked up for those that are among the best without it.
+        later = sinks and weight >= 0
+        count, full, room = 0, max(2 * k, LEAST_KEPT), max(2 * k, LEAST_KEPT) + BLOCK
+        row_C, high_C = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32)
+        low_C, product_B = np.empty(room, dtype=np.float32), np.empty(BLOCK, dtype=np.int32)
+        high_B = np.empty(BLOCK, dtype=np.float32)
         for start in range(0, rows, BLOCK):
             size = min(BLOCK, rows - start)
             for b in range(size):
                 ask_ahead(code_IW, (start + b) * width + AHEAD)  # type: ignore[call-arg]
-                total = np.int32(0)
-                for d in range(width):
-                    total += np.int32(np.int32(code_IW[start + b, d]) * np.int32(query_W[d]))
-                product_B[b] = total
+                product_B[b] = product(code_IW, start + b, query_W)
+            # Slices: a loop over places of the whole column would look for negative ones, and take one value at a time.
+            scale_B, error_B, able = scale_I[start : start + size], error_I[start : start + size], np.int32(0)
             for b in range(size):
-                scale, error = scale_I[start + b], error_I[start + b]
-                high_B[b] = np.float32(product_B[b]) * (scale * step) + scale * per_scale + error * per_error + margin
-            if len(plus_I) and not sinks:
-                for b in range(size):
-                    high_B[b] += per_plus * plus_I[start + b]
-            # Counted, not the highest looked for: sums of whole numbers take many values at a time.
-            able = np.int32(0)
-            for b in range(size):
+                high = np.float32(product_B[b]) * (scale_B[b] * worth) + scale_B[b] * per_scale + error_B[b] * per_error
+                high_B[b] = high + margin
+                # Counted, not the highest looked for: sums of whole numbers take many values at a time.
                 able += np.int32(high_B[b] >= least)
+            if plus and not later:
+                plus_B, able = plus_I[start : start + size], np.int32(0)
+                for b in range(size):
+                    high_B[b] += weight * plus_B[b]
+                    able += np.int32(high_B[b] >= least)
             if not able:
                 continue
             for b in range(size):
                 row = start + b
-                if len(plus_I) and sinks:
-                    high_B[b] += per_plus * plus_I[row]
-                if high_B[b] < least or (len(barred_I) and barred_I[row]) or holds(exclude, row):
+                if high_B[b] < least or (barred and barred_I[row]) or holds(exclude, row):
                     continue
+                if plus and later:
+                    high_B[b] += weight * plus_I[row]
+                    if high_B[b] < least:
+                        continue
                 row_C[count], high_C[count] = row, high_B[b]
+                low_C[count] = high_B[b] - np.float32(2) * (
+                    scale_I[row] * per_scale + error_I[row] * per_error + margin
+                )
                 count += 1
-                low = high_B[b] - np.float32(2) * (scale_I[row] * per_scale + error_I[row] * per_error + margin)
-                if filled < k:
-                    put(heap, filled, low)
-                    filled += 1
-                    if filled == k:
-                        least = heap[0]
-                elif low > least:
-                    replace_least(heap, low)
-                    least = heap[0]
-        return count, least
+            if count >= full:
+                least = np.float32(kth_highest(low_C[:count].copy(), k))
+                count = drop(row_C, high_C, low_C, count, least)
+                full = count + max(2 * k, count, LEAST_KEPT)
+                if full + BLOCK > room:
+                    room = 2 * (full + BLOCK)
+                    row_C = np.concatenate((row_C[:count], np.empty(room - count, dtype=np.int32)))
+                    high_C = np.concatenate((high_C[:count], np.empty(room - count, dtype=np.float32)))
+                    low_C = np.concatenate((low_C[:count], np.empty(room - count, dtype=np.float32)))
+        if count > k:
+            count = drop(row_C, high_C, low_C, count, np.float32(kth_highest(low_C[:count].copy(), k)))
+        if count > most:
+            count = drop(row_C, high_C, low_C, count, np.float32(kth_highest(high_C[:count].copy(), most)))
+        score_C = scores(row_C[:count], vector_ID, length_I, plus_I, query_D, weight)
+        # Candidates stand in the order of rows, so that of equal scores the smaller row comes first.
+        order_K = np.argsort(-score_C, kind="mergesort")[:k]
+        return row_C[order_K], score_C[order_K]
 
-    compiled: Callable[..., tuple[int, np.float32]] = numba.njit(
-        _SIGNATURE, nogil=True, fastmath={"contract", "nsz", "reassoc"}, cache=True
-    )(scan)
+    compiled: Callable[..., tuple[RowArray, FloatArray]] = numba.njit(
+        _SIGNATURE, nogil=True, fastmath=_FAST, cache=True
+    )(search)
     return compiled

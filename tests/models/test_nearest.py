@@ -49,7 +49,7 @@ def test_the_best_are_those_of_a_full_scan(
 small = arrays(np.float32, (30, 3), elements=st.integers(-3, 3).map(float))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(small, arrays(np.float32, 3, elements=st.integers(-3, 3).map(float)), st.integers(0, 40))
 def test_ties_go_by_row(vector_ID: FloatArray, query_D: FloatArray, k: int) -> None:
     found, expected = NearestItems(vector_ID).search(query_D, k=k), best_of(vector_ID @ query_D, k=k)
