@@ -26,12 +26,10 @@ from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.models.base import Basis, Interactions, Model, ModelConfig, OnEpoch, check_arrays
 from bespoke.models.content_terms import FIELDS, expected, term_vectors
 from bespoke.models.history import History, ItemMass, any_known, item_mass
-from bespoke.models.index import BoolArray, Ranking, Retrieved, allowed, among, best_among, best_of
+from bespoke.models.index import NOBODY, BoolArray, Ranking, Retrieved, best_of
 from bespoke.models.popularity import decayed_counts
 from bespoke.vocabulary import Vocabulary
 
-MOST_LOOKED_AT = 0.1
-"""Where likeness can lift a larger share of all items among the best, all are scored at once."""
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -82,7 +80,14 @@ class Content:
         vocabulary: Vocabulary[ItemId],
         config: ContentConfig,
     ) -> None:
-        self.vector_IT = vector_IT
+        self.vector_IT: csr_array = csr_array(
+            (
+                np.ascontiguousarray(vector_IT.data, dtype=np.float32),
+                np.ascontiguousarray(vector_IT.indices, dtype=np.int32),
+                np.ascontiguousarray(vector_IT.indptr, dtype=np.int32),
+            ),
+            shape=vector_IT.shape,
+        )
         self.demand_I = demand_I
         self.popularity_I = popularity_I
         self.vocabulary = vocabulary
@@ -139,30 +144,29 @@ class Content:
         return scores_I
 
     def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
-        """Return the best items; likeness is looked at only where it can lift an item among them.
+        """Return the best items; likeness is looked at only where it can lift an item among them."""
+        from bespoke.models.retrieval_kernel import alike
 
-        A cosine lies between 0 and 1. So without likeness the scores are lower bounds, and an item whose bound is
-        further below the k-th best one than all that likeness counts is not among the best.
-        """
-        config, mass = self.config, self._mass(history)
+        config, mass, vector_IT = self.config, self._mass(history), self.vector_IT
         if not len(mass):
             return self.popular.best(k=k, barred_I=barred_I, exclude=exclude)
-        value_H = mass.mass_H**config.mass_exponent
-        low_H = self._base_I[mass.row_H] + config.repeat * value_H
-        low = self.ranking.best_with(mass.row_H, low_H, k=k, barred_I=barred_I, exclude=exclude)
-        if not self.vector_IT.shape[1] or not len(low):
-            return low
-        # A little more, for what float32 rounds off.
-        reach = low.score_K[-1] - 1.001 * config.similarity - 1e-6 if len(low) == k else -np.inf
-        others = self.ranking.down_to(reach)
-        if len(others) > len(self.vocabulary) * MOST_LOOKED_AT:
-            return best_of(self.scores(history), k=k, barred_I=barred_I, exclude=exclude)
-        others = others[~among(others, mass.row_H)]
-        row_C = np.concatenate([mass.row_H, others])
-        score_C = np.concatenate([low_H, self._base_I[others]])
-        kept_C = allowed(row_C, barred_I=barred_I, exclude=exclude) & (score_C >= reach)
-        row_C, score_C = row_C[kept_C], score_C[kept_C]
-        return best_among(row_C, score_C + self._likeness(row_C, self._wanted(mass.row_H, value_H)), k=k)
+        value_H: FloatArray = mass.mass_H**config.mass_exponent
+        found = alike(
+            self.ranking.order_I,
+            self.ranking.score_I,
+            mass.row_H,
+            value_H,
+            vector_IT.indptr,
+            vector_IT.indices,
+            vector_IT.data,
+            NOBODY if barred_I is None else barred_I,
+            exclude,
+            vector_IT.shape[1],
+            config.similarity,
+            config.repeat,
+            k,
+        )
+        return Retrieved(*found)
 
     @cached_property
     def popular(self) -> Ranking:
@@ -176,27 +180,10 @@ class Content:
 
     def _wanted(self, row_H: RowArray, value_H: FloatArray) -> FloatArray:
         """Return what each term of an item adds to its score [T] for a person who has some items."""
-        entry_E, count_H = self._entries(row_H)
-        weight_E = self.vector_IT.data[entry_E] * np.repeat(value_H, count_H)
-        terms = self.vector_IT.shape[1]
-        person_T = np.bincount(self.vector_IT.indices[entry_E], weights=weight_E, minlength=terms)
+        person_T: AnyArray = self.vector_IT[row_H].T @ value_H.astype(np.float64)
         length = math.sqrt(float(person_T @ person_T))
         wanted_T: FloatArray = (self.config.similarity / max(length, TINY) * person_T).astype(np.float32)
         return wanted_T
-
-    def _likeness(self, row_C: RowArray, wanted_T: FloatArray) -> FloatArray:
-        """Return what their terms add to the scores [C] of some items."""
-        entry_E, count_C = self._entries(row_C)
-        value_E = self.vector_IT.data[entry_E] * wanted_T[self.vector_IT.indices[entry_E]]
-        place_E = np.repeat(np.arange(len(row_C)), count_C)
-        return np.bincount(place_E, weights=value_E, minlength=len(row_C)).astype(np.float32)
-
-    def _entries(self, row_H: RowArray) -> tuple[RowArray, RowArray]:
-        """Return where the terms of some items are kept, one item's after another's, and how many each has [H]."""
-        first_H = self.vector_IT.indptr[row_H]
-        count_H = self.vector_IT.indptr[row_H + 1] - first_H
-        end_H = count_H.cumsum()
-        return np.arange(end_H[-1]) + (first_H - end_H + count_H).repeat(count_H), count_H
 
     def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
         """Return the items that share terms; the score is the cosine of their descriptions."""

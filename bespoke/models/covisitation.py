@@ -24,7 +24,7 @@ from bespoke.events import ItemId, UserId
 from bespoke.models.arrays import AnyArray, FloatArray, RowArray
 from bespoke.models.base import Basis, Interactions, Model, ModelConfig, OnEpoch, check_arrays
 from bespoke.models.covisitation_pairs import pair_totals, strongest, walk
-from bespoke.models.history import History, ItemMass, any_known, decayed, distinct
+from bespoke.models.history import History, ItemMass, any_known, decayed
 from bespoke.models.index import BoolArray, Ranking, Retrieved, allowed, best_among
 from bespoke.models.popularity import decayed_counts
 from bespoke.vocabulary import Vocabulary
@@ -88,13 +88,15 @@ class Covisitation:
         vocabulary: Vocabulary[ItemId],
         config: CovisitationConfig,
     ) -> None:
-        self.neighbour_IK = neighbour_IK
-        self.strength_IK = strength_IK
+        self.neighbour_IK: RowArray = np.ascontiguousarray(neighbour_IK, dtype=np.int32)
+        self.strength_IK: FloatArray = np.ascontiguousarray(strength_IK, dtype=np.float32)
         self.popularity_I = popularity_I
         self.vocabulary = vocabulary
         self.users: Vocabulary[UserId] = Vocabulary()
         self.config = config
-        self._tie_I = popularity_I * np.float32(TIE / max(popularity_I.max(initial=0.0), np.finfo(np.float32).tiny))
+        self._tie_I: FloatArray = popularity_I * np.float32(
+            TIE / max(popularity_I.max(initial=0.0), np.finfo(np.float32).tiny)
+        )
 
     @classmethod
     def fit(
@@ -135,14 +137,14 @@ class Covisitation:
 
     def retrieve(self, history: History, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
         """Return the best neighbours of the latest visits, then what is popular."""
+        from bespoke.models.retrieval_kernel import neighbours
+
         latest = self.latest(history)
         if not len(latest):
             return self.popular.best(k=k, barred_I=barred_I, exclude=exclude)
-        near_SK = self.strength_IK.take(latest.row_H, axis=0) * latest.mass_H[:, None]
-        value_N = np.concatenate([near_SK.ravel(), self.config.repeat * latest.mass_H])
-        row_C, place_N = distinct(np.concatenate([self.neighbour_IK.take(latest.row_H, axis=0).ravel(), latest.row_H]))
-        score_C = np.bincount(place_N, weights=value_N, minlength=len(row_C)).astype(np.float32)
-        score_C += self._tie_I[row_C]
+        row_C, score_C = neighbours(
+            self.neighbour_IK, self.strength_IK, latest.row_H, latest.mass_H, self._tie_I, self.config.repeat
+        )
         return self.ranking.best_with(row_C, score_C, k=k, barred_I=barred_I, exclude=exclude)
 
     def similar(self, row: int, *, k: int, barred_I: BoolArray | None, exclude: RowArray) -> Retrieved:
@@ -174,21 +176,22 @@ class Covisitation:
         Those of the newest session count ``recency_decay`` to the number of steps after them; those of the sessions
         before count ``across_sessions`` times that. Lines of one moment are one step.
         """
-        config = self.config
-        row_S, at_ms_S, weight_S = self._known(history)
-        if not len(row_S):
+        if not history.recent:
             return ItemMass()
-        kept_S = np.ones(len(row_S), dtype=np.bool_)
-        kept_S[1:] = row_S[1:] != row_S[:-1]
-        first_S = kept_S.nonzero()[0][: config.visits]
-        row_S, at_ms_S, weight_S = row_S[first_S], at_ms_S[first_S], weight_S[first_S]
-        apart_ms_S = np.zeros(len(row_S), dtype=np.int64)
-        apart_ms_S[1:] = at_ms_S[:-1] - at_ms_S[1:]
-        step_S = np.cumsum(apart_ms_S > 0)
-        earlier_S = np.cumsum(apart_ms_S > config.session_gap_minutes * MINUTE_MS) > 0
-        value_S = weight_S**config.weight_exponent * config.recency_decay**step_S
-        value_S = np.where(earlier_S, config.across_sessions, 1.0) * value_S
-        return ItemMass(row_S, value_S.astype(np.float32))
+        from bespoke.models.history_kernel import newest_visits
+
+        config, columns = self.config, history.columns
+        visits = newest_visits(
+            columns.rows(self.vocabulary),
+            history.weight_of(columns, config.interaction_weights),
+            columns.at_ms_N,
+            config.visits,
+            config.session_gap_minutes * MINUTE_MS,
+            config.weight_exponent,
+            config.recency_decay,
+            config.across_sessions,
+        )
+        return ItemMass(*visits)
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return the neighbours, how strong they are, and popularity.
@@ -219,17 +222,6 @@ class Covisitation:
         if neighbour_IK.size and not 0 <= neighbour_IK.min() <= neighbour_IK.max() < items:
             raise BundleError(f"a {cls.kind} model of {items} items names the rows up to {neighbour_IK.max()}")
         return cls(neighbour_IK, arrays["strength"], arrays["popularity"], vocabulary=vocabulary, config=config)
-
-    def _known(self, history: History) -> tuple[RowArray, AnyArray, FloatArray]:
-        """Return row, time and weight of the lines about known items that count, newest first."""
-        if not history.recent:
-            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        columns = history.columns
-        row_S, at_ms_S = columns.rows(self.vocabulary), columns.at_ms_N
-        weight_S = history.weight_of(columns, self.config.interaction_weights)
-        kept_S = np.flatnonzero((row_S >= 0) & (weight_S > 0))
-        kept_S = kept_S[np.lexsort((row_S[kept_S], -at_ms_S[kept_S]))]
-        return row_S[kept_S], at_ms_S[kept_S], weight_S[kept_S]
 
 
 def _strengths(interactions: Interactions, config: CovisitationConfig, at_ms: int) -> csr_array:

@@ -40,11 +40,11 @@ class InteractionWeights(BaseModel):
     @property
     def of_code(self) -> FloatArray:
         """The weight of each type by its code, see :class:`LineColumns`; 0 for a type that is not known."""
-        return np.frombuffer(self._code_bytes, dtype=np.float32)
+        return np.frombuffer(self.code_bytes, dtype=np.float32)
 
     @cached_property
-    def _code_bytes(self) -> bytes:
-        # No array: settings are compared by all that they hold.
+    def code_bytes(self) -> bytes:
+        """What :attr:`of_code` holds: no array, for settings are compared by all that they hold."""
         return np.array([*(self.of_type[kind] for kind in _CODES), 0.0], dtype=np.float32).tobytes()
 
     def of(self, interactions: Iterable[str]) -> FloatArray:
@@ -55,21 +55,22 @@ class InteractionWeights(BaseModel):
 _CODES: Mapping[str, int] = {kind.value: code for code, kind in enumerate(InteractionType)}
 
 
-def _codes(interactions: Iterable[str]) -> npt.NDArray[np.intp]:
+def _codes(interactions: Iterable[str]) -> npt.NDArray[np.uint8]:
     unknown = len(_CODES)
-    return np.fromiter(map(_CODES.get, interactions, repeat(unknown)), dtype=np.intp)
+    return np.frombuffer(bytes(map(_CODES.get, interactions, repeat(unknown))), dtype=np.uint8)
 
 
 class LineColumns:
     """The N lines of one history as columns. Models that score the same history share them."""
 
     def __init__(self, recent: Sequence[Recent]) -> None:
-        at_ms, item_ids, interactions, *_ = zip(*recent, strict=True) if recent else ((), (), ())
+        at_ms, item_ids, interactions, *_ = zip(*recent, strict=False) if recent else ((), (), ())
         self.item_ids: tuple[ItemId, ...] = item_ids
-        self.at_ms_N: TimeArray = np.array(at_ms, dtype=np.int64)
+        self.at_ms_N: TimeArray = np.fromiter(at_ms, dtype=np.int64, count=len(recent))
         self.interaction_N = _codes(interactions)
         """The number of each line's type among :class:`InteractionType`; one more for those that are not known."""
         self._rows: dict[int, tuple[Vocabulary[ItemId], RowArray]] = {}
+        self._weights: dict[bytes, FloatArray] = {}
 
     def rows(self, vocabulary: Vocabulary[ItemId]) -> RowArray:
         """Return the row of each line's item [N], -1 where the vocabulary does not have it; looked up once."""
@@ -78,6 +79,13 @@ class LineColumns:
             # Kept with its vocabulary, whose number could otherwise become another one's.
             known = self._rows[id(vocabulary)] = vocabulary, vocabulary.rows(self.item_ids)
         return known[1]
+
+    def weights(self, weights: InteractionWeights) -> FloatArray:
+        """Return what each line counts by its type [N], not decayed; the same array for equal weights."""
+        known = self._weights.get(weights.code_bytes)
+        if known is None:
+            known = self._weights[weights.code_bytes] = weights.of_code[self.interaction_N]
+        return known
 
     def put(self, vocabulary: Vocabulary[ItemId], row_N: RowArray) -> None:
         """Take over rows that somebody has looked up another way."""
@@ -105,7 +113,7 @@ class History:
         """Return what each line counts [N], not decayed."""
         if self.weights is not None:
             return np.array(self.weights, dtype=np.float32)
-        return weights.of_code[columns.interaction_N]
+        return columns.weights(weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +167,10 @@ def any_known(history: History, *, vocabulary: Vocabulary[ItemId], weights: Inte
     """Return whether any line weighs something and is about an item that ``vocabulary`` holds."""
     if not history.recent:
         return False
+    from bespoke.models.history_kernel import any_counts  # numba takes a second to load
+
     columns = history.columns
-    return bool(((columns.rows(vocabulary) >= 0) & (history.weight_of(columns, weights) > 0)).any())
+    return bool(any_counts(columns.rows(vocabulary), history.weight_of(columns, weights)))
 
 
 def item_mass(
@@ -170,11 +180,15 @@ def item_mass(
     weights: InteractionWeights,
     half_life_days: float | None,
 ) -> ItemMass:
-    """Return the decayed weight of each item in ``history.recent`` that ``vocabulary`` holds."""
+    """Return the decayed weight of each item in ``history.recent`` that ``vocabulary`` holds, by ascending rows."""
     if not history.recent:
         return ItemMass()
-    lines = known_lines(history, vocabulary=vocabulary, weights=weights)
-    return lines.mass(at_ms=history.at_ms, half_life_days=half_life_days)
+    from bespoke.models.history_kernel import mass
+
+    columns = history.columns
+    weight_N = history.weight_of(columns, weights)
+    row_N, at_ms = columns.rows(vocabulary), history.at_ms
+    return ItemMass(*mass(row_N, weight_N, columns.at_ms_N, at_ms, half_life_days or 0.0))
 
 
 def distinct(row_N: RowArray) -> tuple[RowArray, npt.NDArray[np.intp]]:

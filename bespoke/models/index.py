@@ -1,6 +1,5 @@
 """The exact top-k of a score array."""
 
-from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,9 @@ BoolArray = npt.NDArray[np.bool_]
 
 EMPTY: RowArray = np.zeros(0, dtype=np.int32)
 EMPTY.flags.writeable = False
+NOTHING: FloatArray = np.zeros(0, dtype=np.float32)
+NOBODY: BoolArray = np.zeros(0, dtype=np.bool_)
+"""Bars no row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,61 +73,35 @@ def best_of(scores_I: FloatArray, *, k: int, barred_I: BoolArray | None = None, 
 
 
 def best_among(row_C: RowArray, score_C: FloatArray, *, k: int) -> Retrieved:
-    """Return the ``k`` best of these rows, which are distinct and stand in any order."""
-    if len(row_C) > k:
-        kth = np.partition(score_C, len(score_C) - k)[len(score_C) - k] if k > 0 else np.inf
-        kept_C = np.flatnonzero(score_C >= kth)
-        row_C, score_C = row_C[kept_C], score_C[kept_C]
-    order_K = np.lexsort((row_C, -score_C))[:k]
-    return Retrieved(row_C[order_K].astype(np.int32, copy=False), score_C[order_K])
+    """Return the ``k`` best of these rows, which are distinct and stand in any order.
+
+    >>> best_among(np.array([7, 3, 5], dtype=np.int32), np.array([.5, .5, .1], dtype=np.float32), k=2).row_K.tolist()
+    [3, 7]
+    """
+    from bespoke.models.retrieval_kernel import best  # numba takes a second to load, and training needs none of this
+
+    return Retrieved(*best(EMPTY, NOTHING, row_C, score_C, NOBODY, EMPTY, k))
 
 
 class Ranking:
     """Scores that are the same for everybody, in their order: the best of them without a look at the others."""
 
     def __init__(self, score_I: FloatArray) -> None:
-        self.score_I = score_I
+        self.score_I: FloatArray = np.ascontiguousarray(score_I, dtype=np.float32)
         self.order_I: RowArray = np.argsort(-score_I, kind="stable").astype(np.int32)
-
-    def down_to(self, score: float) -> RowArray:
-        """Return the rows whose score is no less than this one, best first.
-
-        >>> Ranking(np.array([.1, .3, .2], dtype=np.float32)).down_to(.15).tolist()
-        [1, 2]
-        """
-        # By halves, without a second table of scores in their order.
-        end = bisect_left(self.order_I, True, key=lambda row: bool(self.score_I[row] < score))
-        return self.order_I[:end]
 
     def best(self, *, k: int, barred_I: BoolArray | None = None, exclude: RowArray = EMPTY) -> Retrieved:
         """Return the ``k`` best rows among those neither barred nor excluded."""
-        found: list[RowArray] = []
-        first, wanted = 0, k
-        while wanted > 0 and first < len(self.order_I):
-            # Mostly the first few are enough; where many are barred, pieces grow.
-            end = first + max(wanted + len(exclude), 2 * first)
-            row_P = self.order_I[first:end]
-            if barred_I is not None:
-                row_P = row_P[~barred_I[row_P]]
-            if len(exclude):
-                row_P = row_P[~among(row_P, np.sort(exclude))]
-            found.append(row_P[:wanted])
-            first, wanted = end, wanted - len(found[-1])
-        row_K = np.concatenate(found) if found else EMPTY
-        return Retrieved(row_K, self.score_I[row_K])
+        return self.best_with(EMPTY, NOTHING, k=k, barred_I=barred_I, exclude=exclude)
 
     def best_with(
         self, row_C: RowArray, score_C: FloatArray, *, k: int, barred_I: BoolArray | None, exclude: RowArray
     ) -> Retrieved:
         """Return the ``k`` best where some rows, which are distinct, have scores of their own."""
-        allowed_C = allowed(row_C, barred_I=barred_I, exclude=exclude)
-        own = best_among(row_C[allowed_C], score_C[allowed_C], k=k)
-        if len(own) == k and k and own.score_K[-1] > self.score_I[self.order_I[0]]:
-            # Whatever stands in the ranking comes after these.
-            return own
-        rest = self.best(k=k, barred_I=barred_I, exclude=np.concatenate([exclude, row_C]))
-        row_N = np.concatenate([row_C[allowed_C], rest.row_K])
-        return best_among(row_N, np.concatenate([score_C[allowed_C], rest.score_K]), k=k)
+        from bespoke.models.retrieval_kernel import best
+
+        barred_I = NOBODY if barred_I is None else barred_I
+        return Retrieved(*best(self.order_I, self.score_I, row_C, score_C, barred_I, exclude, k))
 
 
 def allowed(row_C: RowArray, *, barred_I: BoolArray | None, exclude: RowArray) -> BoolArray:

@@ -116,7 +116,9 @@ def warm(model: Model) -> None:
     retrieve(model, History(None, (), 0), k=1)
     if len(model.vocabulary):
         line = Recent(0, model.vocabulary.ids[0], InteractionType.PURCHASE.value, 1.0)
-        retrieve(model, History(None, (line,), 0), k=1)
+        history = History(None, (line,), 0)
+        retrieve(model, history, k=1)
+        model.basis(history)
         similar(model, 0, k=1)
     if (codes := codes_of(model)) is not None:
         codes.warm()

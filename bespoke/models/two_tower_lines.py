@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +51,10 @@ class Lines:
 
     def shares(self, *, half_life_days: float) -> FloatArray:
         """Return what share each line has in its person's taste [L], newer ones more."""
-        weight_L = self.aged(half_life_days)
         if len(self.at_ms_B) == 1:
-            return weight_L / np.float32(max(float(weight_L.sum(dtype=np.float64)), TINY))
+            one = self._one(half_life_days)
+            return one.weight_L / np.float32(max(one.mass, TINY))
+        weight_L = self.aged(half_life_days)
         total_B = np.bincount(self.person_L, weights=weight_L, minlength=len(self.at_ms_B))
         return (weight_L / np.maximum(total_B, TINY)[self.person_L]).astype(np.float32)
 
@@ -83,26 +85,20 @@ class Lines:
 
     def _about_one(self, half_life_days: float) -> FloatArray:
         """Return what :meth:`about` does, for one person: plain numbers take a tenth of the time of short arrays."""
-        count, at_ms = len(self.item_L), int(self.at_ms_B[0])
-        oldest = newest = mass = 0.0
-        lately = distinct = 0
+        count, at_ms, one = len(self.item_L), int(self.at_ms_B[0]), self._one(half_life_days)
+        oldest = newest = 0.0
         if count:
             oldest, newest = (max(at_ms - int(self.at_ms_L[place]), 0) / DAY_MS for place in (0, -1))
-            mass = float(self.aged(half_life_days).sum(dtype=np.float64))
-            # Lines stand in the order of time; an age that is recent is that of all later lines.
-            lately = count - int(self.at_ms_L.searchsorted(at_ms - int(RECENTLY_DAYS * DAY_MS), side="right"))
-            item_L = np.sort(self.item_L)
-            distinct = 1 + int(np.count_nonzero(item_L[1:] != item_L[:-1]))
         numbers = (
             1.0,
             count > 0,
             math.log1p(count) / 5,
-            math.log1p(mass) / 5,
-            distinct / max(count, 1),
+            math.log1p(one.mass) / 5,
+            one.items / max(count, 1),
             math.log1p(newest) / 5,
             math.log1p(oldest) / 5,
             math.log1p((oldest - newest) / max(count - 1, 1)),
-            lately / max(count, 1),
+            one.lately / max(count, 1),
         )
         return np.array([numbers], dtype=np.float32)
 
@@ -128,17 +124,38 @@ class Lines:
         """Return what each line counts by its interaction type and age [L]."""
         if not half_life_days or not len(self.item_L):
             return self.weight_L
-        known = self._aged.get(half_life_days)
+        if len(self.at_ms_B) == 1:
+            return self._one(half_life_days).weight_L
+        age_ms_L = np.maximum(self.at_ms_B[self.person_L] - self.at_ms_L, 0)
+        return decayed(self.weight_L, -age_ms_L, at_ms=0, half_life_days=half_life_days)
+
+    def _one(self, half_life_days: float) -> "_One":
+        """Return what there is to know of the lines of one person; worked out once for each half-life."""
+        known = self._ones.get(half_life_days)
         if known is None:
-            at_ms_L = self.at_ms_B if len(self.at_ms_B) == 1 else self.at_ms_B[self.person_L]
-            age_ms_L = np.maximum(at_ms_L - self.at_ms_L, 0)
-            known = decayed(self.weight_L, -age_ms_L, at_ms=0, half_life_days=half_life_days)
-            self._aged[half_life_days] = known
+            from bespoke.models.history_kernel import lines_in_all
+
+            at_ms = int(self.at_ms_B[0])
+            in_all = lines_in_all(self.item_L, self.weight_L, self.at_ms_L, at_ms, half_life_days, RECENTLY_DAYS)
+            known = self._ones[half_life_days] = _One(*in_all)
         return known
 
     @cached_property
-    def _aged(self) -> dict[float, FloatArray]:
+    def _ones(self) -> dict[float, "_One"]:
         return {}
+
+
+class _One(NamedTuple):
+    """The lines of one person in all."""
+
+    weight_L: FloatArray
+    """What each line counts by its interaction type and age."""
+    mass: float
+    """The sum of these."""
+    items: int
+    """How many different ones there are."""
+    lately: int
+    """How many lines are recent."""
 
 
 def lines_of(
@@ -173,19 +190,11 @@ def _lines_of_one(
     history: History, *, vocabulary: Vocabulary[ItemId], weights: InteractionWeights, limit: int
 ) -> Lines:
     """Return what :func:`lines_of` does, for one person: no column of people to sort and cut by."""
+    from bespoke.models.history_kernel import newest_lines  # numba takes a second to load
+
     columns = history.columns
-    item_L, weight_L = columns.rows(vocabulary), history.weight_of(columns, weights)
-    counted_L = ((item_L >= 0) & (weight_L > 0)).nonzero()[0]
-    item_L, at_ms_L, weight_L = item_L[counted_L], columns.at_ms_N[counted_L], weight_L[counted_L]
-    order = np.lexsort((weight_L, item_L, at_ms_L))
-    item_L, at_ms_L, weight_L = item_L[order], at_ms_L[order], weight_L[order]
-    fresh_L = np.ones(len(order), dtype=np.bool_)
-    fresh_L[1:] = (at_ms_L[1:] != at_ms_L[:-1]) | (item_L[1:] != item_L[:-1])
-    first = fresh_L.nonzero()[0]
-    if len(first) < len(order):
-        item_L, at_ms_L, weight_L = item_L[first], at_ms_L[first], np.add.reduceat(weight_L, first)
-    kept = slice(max(len(item_L) - limit, 0), None)
-    item_L, at_ms_L, weight_L = item_L[kept], at_ms_L[kept], weight_L[kept]
+    weight_N = history.weight_of(columns, weights)
+    item_L, at_ms_L, weight_L = newest_lines(columns.rows(vocabulary), weight_N, columns.at_ms_N, limit)
     return Lines(np.array([0, len(item_L)]), item_L, at_ms_L, weight_L, np.array([history.at_ms], dtype=np.int64))
 
 

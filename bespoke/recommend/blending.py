@@ -12,6 +12,8 @@ from bespoke.recommend.trace import NO_RANK
 
 RANK_OFFSET = 60.0
 """What is added to a rank before it is inverted, so that the first places do not decide alone."""
+NO_SOURCE = -1
+NOTHING: FloatArray = np.zeros(0, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +54,21 @@ def blend(drawn: Sequence[Drawn], how: Blend) -> Blended:
     if not drawn:
         nothing = np.zeros(0, dtype=np.int32)
         return Blended((), nothing, np.zeros(0, dtype=np.float32), np.zeros((0, 0), dtype=np.int32), nothing)
-    row_C, place_N = np.unique(np.concatenate([one.found.row_K for one in drawn]), return_inverse=True)
-    rank_CS = np.full((len(row_C), len(drawn)), NO_RANK, dtype=np.int32)
-    start = 0
-    for number, one in enumerate(drawn):
-        rank_CS[place_N[start : start + len(one.found.row_K)], number] = np.arange(len(one.found.row_K))
-        start += len(one.found.row_K)
-    weight_S = np.array([one.weight for one in drawn])
-    share_CS = np.where(rank_CS == NO_RANK, 0.0, weight_S / (RANK_OFFSET + 1 + rank_CS))
-    score_C = share_CS.sum(axis=1)
-    score_C /= max(score_C.max(initial=0.0), np.finfo(np.float64).tiny)
-    best_C = share_CS.argmax(axis=1).astype(np.int32)
-    leads = next((number for number, one in enumerate(drawn) if one.leads), None)
-    if how is Blend.MODEL and leads is not None:
-        led_C = rank_CS[:, leads] != NO_RANK
-        score_C = np.where(led_C, 0.0, 0.49 * score_C)
-        score_C[led_C] = stretched(drawn[leads].found.score_K)[rank_CS[led_C, leads]]
-        best_C[led_C] = leads
-    # Of equal scores the one that its best source ranks higher comes first, then the smaller row.
-    order_C = np.argsort(1e-12 * rank_CS[np.arange(len(row_C)), best_C] - score_C, kind="stable")
-    return Blended(
-        tuple(one.source for one in drawn),
-        row_C[order_C].astype(np.int32),
-        score_C[order_C].astype(np.float32),
-        rank_CS[order_C],
-        best_C[order_C],
+    from bespoke.recommend.kernels import fused
+
+    start_S1 = np.zeros(len(drawn) + 1, dtype=np.int64)
+    np.cumsum([len(one.found.row_K) for one in drawn], out=start_S1[1:])
+    leads = next((number for number, one in enumerate(drawn) if one.leads), None) if how is Blend.MODEL else None
+    row_C, score_C, rank_CS, best_C = fused(
+        np.concatenate([one.found.row_K for one in drawn]),
+        start_S1,
+        np.array([one.weight for one in drawn], dtype=np.float64),
+        RANK_OFFSET + 1,
+        NO_RANK,
+        NO_SOURCE if leads is None else leads,
+        NOTHING if leads is None else stretched(drawn[leads].found.score_K),
     )
+    return Blended(tuple(one.source for one in drawn), row_C, score_C, rank_CS, best_C)
 
 
 def stretched(score_K: FloatArray) -> FloatArray:
@@ -90,6 +81,6 @@ def stretched(score_K: FloatArray) -> FloatArray:
         return score_K
     spread = float(score_K[0] - score_K[-1])
     if not spread > 0:
-        return np.ones_like(score_K)
+        return np.ones(len(score_K), dtype=np.float32)
     stretched_K: FloatArray = 0.5 + 0.5 * (score_K - score_K[-1]) / np.float32(spread)
     return stretched_K.astype(np.float32)

@@ -1,6 +1,6 @@
 """Candidates: each source of the pipeline names its best, until the list can be filled or the time is up."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +11,7 @@ from bespoke.events import InteractionType
 from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.models.base import Basis
 from bespoke.models.history import History, LineColumns
-from bespoke.models.index import EMPTY, among
+from bespoke.models.index import EMPTY
 from bespoke.models.retrieval import Retrieved
 from bespoke.profiles import Recent
 from bespoke.recommend.blending import Drawn
@@ -25,7 +25,7 @@ SLACK = 30
 LATEST_LINES = 50
 CATEGORIES = 3
 """Of so many categories comes what is popular in the person's categories."""
-CATEGORY_HALF_LIFE_DAYS = 14.0
+CATEGORY_HALF_LIFE_MS = 14.0 * DAY_MS
 FALLBACK_WEIGHT = 1e-3
 """What the first fallback weighs; each after it a hundredth of the one before, so that they stay in order."""
 
@@ -59,6 +59,11 @@ class Draw:
         """How many candidates there are, at least."""
         return len(self._taken()) - len(self.excluded_T)
 
+    def suffices(self, wanted: int) -> bool:
+        """Return whether there are so many candidates."""
+        # Mostly one source has named as many already, and nothing needs to be counted.
+        return any(len(one.found) >= wanted for one in self.drawn) or self.found >= wanted
+
     def add(self, settings: SourceSettings) -> None:
         """Ask one source of the pipeline."""
         leads = settings.kind is SourceKind.MODEL
@@ -77,10 +82,9 @@ class Draw:
         """Fill up from the lists that are the same for everybody."""
         weight = FALLBACK_WEIGHT
         for ranked in self.sources.fallbacks:
-            missing = wanted - self.found
-            if missing <= 0:
+            if self.suffices(wanted):
                 return
-            found = ranked.take(k=missing, allowed=self.allowed, exclude_T=self._taken())
+            found = ranked.take(k=wanted - self.found, allowed=self.allowed, exclude_T=self._taken())
             if len(found.row_K):
                 self.drawn.append(Drawn(ranked.name, weight, found))
             weight /= 100
@@ -148,15 +152,16 @@ class Draw:
         )
 
     def _in_categories(self, budget: int, exclude_T: RowArray) -> Retrieved:
-        lists, codes = self.sources.in_category, list(self._categories())
+        from bespoke.recommend.kernels import permitted
+
+        lists = self.sources.in_category
+        codes = [] if lists is None else self._categories()
         if lists is None or not codes:
             return NOTHING
-        of_each = [lists.of_category(code) for code in codes]
         each = -(-budget // len(codes))
-        kept = [
-            row_N[self.allowed.mask_T[row_N] & ~among(row_N, exclude_T)][:each]
-            for row_N in (row_N[: each + len(exclude_T) + 64] for row_N in of_each)
-        ]
+        # Of a long list of what may not come, no more than its first rows are looked at.
+        of_each = [lists.of_category(code)[: each + len(exclude_T) + 64] for code in codes]
+        kept = [row_N[permitted(row_N, self.allowed.mask_T, exclude_T, each)] for row_N in of_each]
         return interleaved(kept, k=budget)
 
     def _in_segments(self, budget: int, exclude_T: RowArray) -> Retrieved:
@@ -166,25 +171,20 @@ class Draw:
         kept = [ranked.take(k=budget, allowed=self.allowed, exclude_T=exclude_T).row_K for ranked in lists]
         return interleaved(kept, k=budget)
 
-    def _categories(self) -> Iterator[int]:
-        """Yield the narrowest categories of the latest lines, those that weigh most first."""
-        table, at_ms = self.sources.table, self.request.at_ms
-        if self.request.item_id is not None and self.request.question is Question.SIMILAR:
-            row = table.items.row(self.request.item_id)
-            if row is not None and table.narrowest_T[row] >= 0:
-                yield int(table.narrowest_T[row])
-            return
+    def _categories(self) -> list[int]:
+        """Return the narrowest categories of the latest lines, those that weigh most first."""
+        from bespoke.recommend.kernels import weightiest
+
+        table, request = self.sources.table, self.request
+        if request.item_id is not None and request.question is Question.SIMILAR:
+            row = table.items.row(request.item_id)
+            code = -1 if row is None else int(table.narrowest_T[row])
+            return [code] if code >= 0 else []
         columns = self.history.columns
         row_N, at_ms_N = columns.rows(table.items)[-LATEST_LINES:], columns.at_ms_N[-LATEST_LINES:]
-        code_N = np.where(row_N >= 0, table.narrowest_T[row_N], -1)
-        kept_N = np.flatnonzero(code_N >= 0)
-        age_days_N = np.maximum(at_ms - at_ms_N[kept_N], 0) / DAY_MS
-        weight_of: dict[int, float] = {}
-        for code, weight in zip(
-            code_N[kept_N].tolist(), (0.5 ** (age_days_N / CATEGORY_HALF_LIFE_DAYS)).tolist(), strict=True
-        ):
-            weight_of[code] = weight_of.get(code, 0.0) + weight
-        yield from sorted(weight_of, key=lambda code: (-weight_of[code], code))[:CATEGORIES]
+        code_G = weightiest(row_N, at_ms_N, table.narrowest_T, request.at_ms, CATEGORY_HALF_LIFE_MS, CATEGORIES)
+        codes: list[int] = code_G.tolist()
+        return codes
 
     def _taken(self) -> RowArray:
         """Return what was drawn or may not come [N], ascending."""
@@ -221,7 +221,7 @@ def draw(
     wanted = request.num_results + SLACK
     state = Draw(request, sources, allowed, excluded_T, [], [], request.degraded)
     for source in settings:
-        if source.fill and state.found >= wanted:
+        if source.fill and state.suffices(wanted):
             continue
         name = f"candidates:{source.name}"
         # The first one is begun in any case: without candidates there is no list.
@@ -236,15 +236,16 @@ def draw(
 def interleaved(lists: Sequence[RowArray], *, k: int) -> Retrieved:
     """Return the first of each list, then the second of each, and so on: ``k`` rows at most, each once.
 
-    >>> interleaved([np.array([7, 8, 9]), np.array([8, 5])], k=4).row_K.tolist()
+    >>> interleaved([np.array([7, 8, 9], dtype=np.int32), np.array([8, 5], dtype=np.int32)], k=4).row_K.tolist()
     [7, 8, 5, 9]
     """
+    from bespoke.recommend import kernels
+
     if not lists:
         return NOTHING
-    place_N = np.concatenate([np.arange(len(row_N)) for row_N in lists])
-    row_N = np.concatenate(lists)[np.argsort(place_N, kind="stable")]
-    first_N = np.unique(row_N, return_index=True)[1]
-    row_K = row_N[np.sort(first_N)][:k]
+    start_S1 = np.zeros(len(lists) + 1, dtype=np.int64)
+    np.cumsum([len(row_N) for row_N in lists], out=start_S1[1:])
+    row_K = kernels.interleaved(np.concatenate(lists), start_S1, k)
     return Retrieved(row_K, (1.0 / np.arange(1, len(row_K) + 1)).astype(np.float32))
 
 

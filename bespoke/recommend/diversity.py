@@ -8,7 +8,10 @@ import numpy.typing as npt
 from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.recommend.settings import Diversity
 
-NO_CODE = -1
+ANY_NUMBER = -1
+PIECE = 1_000_000
+"""So many numbers are multiplied between two looks at the clock."""
+NO_VECTORS: FloatArray = np.zeros((0, 0), dtype=np.float32)
 
 
 def diversify(
@@ -32,45 +35,41 @@ def diversify(
         num_results: how long the list is.
         settings: weights and caps.
         vector_MD: vectors of length 1, or zeros where nothing is known; None: none at all.
-        category_M: code of the narrowest category, ``NO_CODE`` where there is none: those count one by one.
+        category_M: code of the narrowest category, -1 where there is none: those count one by one.
         brand_M: the same of the brand.
         late: says whether the stage has had its time.
 
     Source: Carbonell, Goldstein 1998, "The Use of MMR, Diversity-Based Reranking for Reordering Documents and Producing
     Summaries".
     """
+    from bespoke.recommend.kernels import diversified
+
+    size = len(score_M)
     value_M = (1.0 - settings.mmr) * score_M.astype(np.float64)
-    likeness_MM = None
-    if settings.mmr and vector_MD is not None:
-        likeness_MM = settings.mmr * np.maximum(vector_MD @ vector_MD.T, 0.0)
-    # What likeness costs each candidate so far; a candidate that is chosen, or one too many of its kind, costs all.
-    cost_M = np.zeros(len(score_M))
-    capped_M = np.zeros(len(score_M), dtype=bool)
-    caps = [
-        (code_M, cap, dict[int, int]())
-        for code_M, cap in ((category_M, settings.per_category), (brand_M, settings.per_brand))
-        if cap is not None
-    ]
-    chosen: list[int] = []
-    while len(chosen) < min(num_results, len(score_M)):
+    if not settings.mmr or vector_MD is None:
+        vector_MD = NO_VECTORS
+    cost_M, capped_M, order_M = np.zeros(size), np.zeros(size, dtype=np.bool_), np.arange(size)
+    # A piece of some tenths of a millisecond, then a look at the clock.
+    piece = max(PIECE // max(size * (vector_MD.shape[1] + 1), 1), 1)
+    placed, wanted = 0, min(num_results, size)
+    while placed < wanted:
         if late():
             return None
-        best = int((value_M - cost_M).argmax())
-        if cost_M[best] == np.inf:
+        end = min(placed + piece, wanted)
+        placed = diversified(
+            value_M,
+            np.float32(settings.mmr),
+            vector_MD,
+            category_M,
+            brand_M,
+            ANY_NUMBER if settings.per_category is None else settings.per_category,
+            ANY_NUMBER if settings.per_brand is None else settings.per_brand,
+            cost_M,
+            capped_M,
+            order_M,
+            placed,
+            end,
+        )
+        if placed < end:
             break
-        chosen.append(best)
-        if likeness_MM is not None:
-            np.maximum(cost_M, likeness_MM[best], out=cost_M)
-        cost_M[best] = np.inf
-        for code_M, cap, taken in caps:
-            code = int(code_M[best])
-            taken[code] = taken.get(code, 0) + 1
-            if code != NO_CODE and taken[code] >= cap:
-                full_M = (code_M == code) & (cost_M < np.inf)
-                capped_M |= full_M
-                cost_M[full_M] = np.inf
-    rest_M = np.ones(len(score_M), dtype=bool)
-    rest_M[chosen] = False
-    return np.concatenate(
-        [np.array(chosen, dtype=np.int64), np.flatnonzero(rest_M & ~capped_M), np.flatnonzero(capped_M & rest_M)]
-    )
+    return order_M

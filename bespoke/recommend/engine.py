@@ -6,6 +6,7 @@ draw candidates, filtered -> blend -> diversify -> rules -> promotions -> explor
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Self
 
 import numpy as np
@@ -14,13 +15,12 @@ import numpy.typing as npt
 from bespoke.clock import from_ms
 from bespoke.expressions import parse_expression
 from bespoke.models.arrays import RowArray
-from bespoke.models.index import among
 from bespoke.models.retrieval import Retrieved
 from bespoke.profiles import Recent
 from bespoke.recommend.blending import Blended, Drawn, blend
 from bespoke.recommend.candidates import Draw, draw
 from bespoke.recommend.diversity import diversify
-from bespoke.recommend.explaining import own_lines, reasons
+from bespoke.recommend.explaining import by_place, reasons
 from bespoke.recommend.exploration import Explored, explore
 from bespoke.recommend.filtering import Excluded, Masks, excluded
 from bespoke.recommend.placed import Allowed, BoolArray, PlacedModel
@@ -70,7 +70,7 @@ class Engine:
         rules: Sequence[Rule] = (),
         book: RuleBook | None = None,
     ) -> Self:
-        """Put an engine together.
+        """Put an engine together. The first of a process loads the compiled part, so that no request waits for it.
 
         Args:
             sources: what candidates come from.
@@ -78,13 +78,14 @@ class Engine:
             rules: business rules.
             book: the same, where they were looked up in ``sources.table`` before.
         """
+        import_module("bespoke.recommend.kernels")
         pipeline = pipeline or Pipeline()
         table = sources.table
         mask_T = table.available_T
         if pipeline.filter is not None:
             mask_T = mask_T & parse_expression(pipeline.filter).mask(table)
         placed = [sources.model, *(sources.pointed[name] for name in pipeline.pointers if name in sources.pointed)]
-        vectors = next((one for one in placed if one is not None and one.directions is not None), None)
+        vectors = next((one for one in placed if one is not None and one.vector_ID is not None), None)
         return cls(pipeline, sources, Masks(table, Allowed(mask_T)), book or RuleBook.of(rules, table), vectors)
 
     def recommend(self, request: Request, *, timer: Callable[[], float] = time.perf_counter) -> Decision:
@@ -196,7 +197,7 @@ class Engine:
             blended.score_C[:pool],
             num_results=request.num_results,
             settings=settings,
-            vector_MD=None if self.vectors is None else self.vectors.vectors(row_M),
+            vector_MD=None if self.vectors is None else self.vectors.directions(row_M),
             category_M=table.narrowest_T[row_M],
             brand_M=table.brand_T[row_M],
             late=lambda: watch.late(self.pipeline.deadlines.diversify_ms),
@@ -229,17 +230,20 @@ class Engine:
         if self.sources.popular is None:
             return known
         mask_T &= may_T & ~self._barred(moment)
-        more = self.sources.popular.take(k=MOST_PROMOTED, allowed=Allowed(mask_T), exclude_T=known)
+        more = self.sources.popular.take(k=MOST_PROMOTED, allowed=Allowed(mask_T), exclude_T=np.sort(known))
         return np.concatenate([known, more.row_K])
 
-    def _lines_about(self, request: Request, made: "_Made", shown_K: RowArray) -> Sequence[Recent]:
-        """Return the person's lines about the items of the list."""
+    def _own_lines(self, request: Request, made: "_Made", row_K: RowArray) -> dict[int, list[Recent]]:
+        """Return the person's lines about the items of the list that are reasons, by the item's place."""
+        from bespoke.recommend.kernels import places_of
+
         shared = made.drawn.history.shared
-        if shared is None or not len(shown_K) or not request.recent:
-            return ()
+        if shared is None or not len(row_K) or not request.recent:
+            return {}
         # The item that is looked at may stand behind them.
-        row_N = shared.rows(self.sources.table.items)[: len(request.recent)]
-        return [request.recent[line] for line in np.flatnonzero(among(row_N, shown_K)).tolist()]
+        place_N = places_of(shared.rows(self.sources.table.items)[: len(request.recent)], row_K)
+        line_L = np.flatnonzero(place_N >= 0)
+        return by_place((request.recent[line] for line in line_L.tolist()), place_N[line_L].tolist())
 
     def _barred(self, moment: Moment) -> BoolArray:
         """Return which items rules let nobody see now."""
@@ -247,19 +251,25 @@ class Engine:
         return np.zeros(len(self.sources.table), dtype=bool) if barred_T is None else barred_T
 
     def _explain(self, request: Request, made: "_Made", explored: Explored) -> tuple[Recommended, ...]:
-        blended, ruled, promoted = made.blended, made.ruled, made.promoted
-        ids, row_K = self.sources.table.items.ids, promoted.row_K[explored.place_K]
-        rows, shown_K = row_K.tolist(), np.sort(row_K)
-        places = np.flatnonzero(among(blended.row_C, shown_K)).tolist() if rows else []
-        place_of = dict(zip(blended.row_C[places].tolist(), places, strict=True))
-        rules_of = dict(zip(ruled.row_C.tolist(), ruled.rule_C, strict=True)) if ruled.applied else {}
-        own = own_lines(self._lines_about(request, made, shown_K), {ids[row] for row in rows})
-        items = []
-        for row, propensity in zip(rows, explored.propensity_K.tolist(), strict=True):
-            place = place_of.get(row)
-            rules = (*rules_of.get(row, ()), *((promoted.name_of[row],) if row in promoted.name_of else ()))
-            source = "rule" if place is None else blended.sources[blended.best_C[place]]
-            score = 0.0 if place is None else float(blended.score_C[place])
-            why = reasons(source, own.get(ids[row], ()), at_ms=request.at_ms)
+        from bespoke.recommend.kernels import places_of
+
+        blended, ruled, name_of = made.blended, made.ruled, made.promoted.name_of
+        ids, row_K = self.sources.table.items.ids, made.promoted.row_K[explored.place_K]
+        own, items = self._own_lines(request, made, row_K), []
+        places = zip(
+            row_K.tolist(),
+            places_of(row_K, blended.row_C).tolist(),
+            places_of(row_K, ruled.row_C).tolist(),
+            explored.propensity_K.tolist(),
+            strict=True,
+        )
+        for place, (row, candidate, after_rules, propensity) in enumerate(places):
+            rules = ruled.rule_C[after_rules] if after_rules >= 0 else ()
+            if row in name_of:
+                rules = (*rules, name_of[row])
+            source, score = "rule", 0.0
+            if candidate >= 0:
+                source, score = blended.sources[blended.best_C[candidate]], blended.score_C.item(candidate)
+            why = reasons(source, own.get(place, ()), at_ms=request.at_ms)
             items.append(Recommended(ids[row], score, source, why, propensity, rules))
         return tuple(items)

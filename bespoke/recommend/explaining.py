@@ -1,9 +1,9 @@
 """Reasons: why an item is in the list, in words for people."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bespoke.clock import DAY_MS
-from bespoke.events import InteractionType, ItemId
+from bespoke.events import InteractionType
 from bespoke.profiles import Recent
 
 REASON_OF_SOURCE: Mapping[str, str] = {
@@ -30,14 +30,20 @@ DONE: Mapping[str, str] = {
 }
 """How reasons word an interaction, the weakest first; the others are no reason to recommend."""
 _STRENGTH = {kind: number for number, kind in enumerate(DONE)}
+_WORDS = tuple(DONE.values())
 
 
-def own_lines(recent: Sequence[Recent], wanted: Collection[ItemId]) -> dict[ItemId, list[Recent]]:
-    """Return the person's lines about each of the ``wanted`` items, of the kinds that are reasons."""
-    own: dict[ItemId, list[Recent]] = {}
-    for line in recent:
-        if line.item_id in wanted and line.interaction in DONE:
-            own.setdefault(line.item_id, []).append(line)
+def by_place(lines: Iterable[Recent], places: Sequence[int]) -> dict[int, list[Recent]]:
+    """Return the person's lines about the item at each place, of the kinds that are reasons.
+
+    Args:
+        lines: about items of the list.
+        places: where in the list each line's item is.
+    """
+    own: dict[int, list[Recent]] = {}
+    for line, place in zip(lines, places, strict=True):
+        if line.interaction in DONE:
+            own.setdefault(place, []).append(line)
     return own
 
 
@@ -45,10 +51,15 @@ def reasons(source: str, own: Sequence[Recent], *, at_ms: int) -> tuple[str, ...
     """Return what the person did with the item, the strongest kind of it, or else the source's reason."""
     if not own:
         return (REASON_OF_SOURCE.get(source, ANY_SOURCE),)
-    kind = max((line.interaction for line in own), key=_STRENGTH.__getitem__)
-    times = [line.at_ms for line in own if line.interaction == kind]
-    days = max(at_ms - max(times), 0) // DAY_MS
-    return (f"{DONE[kind]} {_counted(len(times), 'time')}, last {_counted(days, 'day')} ago",)
+    strongest, times, last_ms = -1, 0, 0
+    for line in own:
+        strength = _STRENGTH[line.interaction]
+        if strength > strongest:
+            strongest, times, last_ms = strength, 1, line.at_ms
+        elif strength == strongest:
+            times, last_ms = times + 1, max(last_ms, line.at_ms)
+    days = max(at_ms - last_ms, 0) // DAY_MS
+    return (f"{_WORDS[strongest]} {_counted(times, 'time')}, last {_counted(days, 'day')} ago",)
 
 
 def _counted(number: int, noun: str) -> str:

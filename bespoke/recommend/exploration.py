@@ -37,18 +37,18 @@ def explore(
         seed: the same seed draws the same.
     """
     length = min(num_results, candidates)
-    place_K = np.arange(length)
-    propensity_K = np.ones(length)
-    open_K = np.flatnonzero(~pinned[:length])
+    places, propensities = list(range(length)), [1.0] * length
+    open_places = [place for place, is_pinned in enumerate(pinned[:length].tolist()) if not is_pinned]
     pool = min(settings.pool, candidates - length)
     # Fewer candidates than places: only so many places take part, the last ones.
-    open_K = open_K[max(len(open_K) - pool, 0) :]
-    if not settings.share or not len(open_K):
-        return Explored(place_K, propensity_K)
-    # Of a string, Random takes the SHA-512: the same draws on every machine.
-    random = Random(seed)
-    below = np.array(random.sample(range(length, length + pool), len(open_K)))
-    drawn = np.array([random.random() < settings.share for _ in open_K])
-    place_K[open_K] = np.where(drawn, below, place_K[open_K])
-    propensity_K[open_K] = np.where(drawn, settings.share / pool, 1.0 - settings.share)
-    return Explored(place_K, propensity_K)
+    open_places = open_places[max(len(open_places) - pool, 0) :]
+    if settings.share and open_places:
+        # Of a string, Random takes the SHA-512: the same draws on every machine.
+        random = Random(seed)
+        below = random.sample(range(length, length + pool), len(open_places))
+        for place, candidate in zip(open_places, below, strict=True):
+            is_drawn = random.random() < settings.share
+            propensities[place] = settings.share / pool if is_drawn else 1.0 - settings.share
+            if is_drawn:
+                places[place] = candidate
+    return Explored(np.array(places, dtype=np.int64), np.array(propensities))

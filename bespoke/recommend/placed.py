@@ -13,8 +13,7 @@ from bespoke.events import ItemId
 from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.models.base import Model
 from bespoke.models.history import History
-from bespoke.models.index import among
-from bespoke.models.nearest import Directions
+from bespoke.models.index import EMPTY
 from bespoke.models.retrieval import Retrieved, item_vectors, retrieve, similar
 from bespoke.vocabulary import Vocabulary
 
@@ -43,26 +42,29 @@ class PlacedModel:
     """Those of the table."""
     row_I: RowArray
     """The table's row of each of the model's items."""
-    item_T: RowArray
-    """The model's row of each item of the table, -1 where it has none."""
-    directions: Directions | None
-    """Its items' vectors, of length 1 where they are asked for."""
+    item_T1: RowArray
+    """The model's row of each item of the table, -1 where it has none; and -1 at the end, for rows of -1."""
+    vector_ID: FloatArray | None
+    """Its items' vectors, of any length."""
     _barred: WeakKeyDictionary[Allowed, BoolArray] = field(default_factory=WeakKeyDictionary, repr=False)
 
     @classmethod
     def of(cls, name: str, model: Model, table: ItemTable) -> Self:
         """Place ``model`` in ``table``, which holds all of its items."""
         row_I = table.items.rows(model.vocabulary.ids)
-        item_T = np.full(len(table), -1, dtype=np.int32)
-        item_T[row_I] = np.arange(len(row_I), dtype=np.int32)
-        return cls(name, model, table.items, row_I, item_T, item_vectors(model))
+        item_T1 = np.full(len(table) + 1, -1, dtype=np.int32)
+        item_T1[row_I] = np.arange(len(row_I), dtype=np.int32)
+        vectors = item_vectors(model)
+        # Without a copy where they are so already, mapped from a file or not.
+        vector_ID = None if vectors is None else np.ascontiguousarray(vectors.vector_ID, dtype=np.float32)
+        return cls(name, model, table.items, row_I, item_T1, vector_ID)
 
     def over(self, table: ItemTable) -> Self:
         """Return it in a table that has the same items in the same rows, and perhaps more after them."""
-        item_T = np.full(len(table), -1, dtype=np.int32)
-        both = min(len(table), len(self.item_T))
-        item_T[:both] = self.item_T[:both]
-        return replace(self, items=table.items, item_T=item_T, _barred=WeakKeyDictionary())
+        item_T1 = np.full(len(table) + 1, -1, dtype=np.int32)
+        both = min(len(item_T1), len(self.item_T1)) - 1
+        item_T1[:both] = self.item_T1[:both]
+        return replace(self, items=table.items, item_T1=item_T1, _barred=WeakKeyDictionary())
 
     def retrieve(self, history: History, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
         """Return the model's best ``k`` allowed items for a person, in rows of the table."""
@@ -73,7 +75,7 @@ class PlacedModel:
 
     def similar(self, row: int, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
         """Return the ``k`` allowed items that are most like one of the table; none where the model does not know it."""
-        own = int(self.item_T[row])
+        own = int(self.item_T1[row])
         if own < 0:
             return NOTHING
         return self._placed(
@@ -82,29 +84,31 @@ class PlacedModel:
 
     def scores(self, history: History, rows: RowArray) -> FloatArray:
         """Return the model's score of each of the table's ``rows``; minus infinity where it knows nothing of one."""
-        own = self.item_T[rows]
+        own = self.item_T1[rows]
         scores_I = self.model.scores(history)
         return np.where(own >= 0, scores_I[np.maximum(own, 0)], -np.inf).astype(np.float32)
 
-    def vectors(self, rows: RowArray) -> FloatArray | None:
-        """Return the vectors of the table's ``rows``; zeros where there is none."""
-        if self.directions is None:
+    def directions(self, rows: RowArray) -> FloatArray | None:
+        """Return the vectors of the table's ``rows`` at length 1; zeros where there is none."""
+        from bespoke.recommend.kernels import directions
+
+        if self.vector_ID is None:
             return None
-        own = self.item_T[rows]
-        vectors = self.directions[np.maximum(own, 0)]
-        return np.where(own[:, None] >= 0, vectors, np.float32(0))
+        return directions(self.vector_ID, self.item_T1, rows)
 
     def _look_up(self, history: History) -> None:
         """Give the model its rows of the person's lines, from the table's, which are looked up once for all models."""
         if history.shared is not None:
             row_N = history.shared.rows(self.items)
-            history.shared.put(self.model.vocabulary, np.where(row_N >= 0, self.item_T[row_N], np.int32(-1)))
+            history.shared.put(self.model.vocabulary, self.item_T1.take(row_N))
 
     def _placed(self, found: Retrieved) -> Retrieved:
         return Retrieved(self.row_I[found.row_K], found.score_K)
 
     def _own(self, rows: RowArray) -> RowArray:
-        own = self.item_T[rows]
+        if not len(rows):
+            return EMPTY
+        own = self.item_T1[rows]
         return own[own >= 0]
 
     def _barred_by(self, allowed: Allowed) -> BoolArray | None:
@@ -127,28 +131,15 @@ class RankedList:
     @classmethod
     def of(cls, name: str, rows: Sequence[int] | RowArray) -> Self:
         """Make a list without scores of its own: one over the place."""
-        row_N = np.asarray(rows, dtype=np.int32)
+        row_N = np.ascontiguousarray(rows, dtype=np.int32)
         return cls(name, row_N, (1.0 / np.arange(1, len(row_N) + 1)).astype(np.float32))
 
     def take(self, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
-        """Return the first ``k`` that are allowed."""
-        sorted_N = np.sort(exclude_T)
-        # In pieces: mostly the first few hundred are enough of a list of a hundred thousand.
-        rows, scores, found = [], [], 0
-        size = k + len(sorted_N) + 64
-        for start in range(0, len(self.row_N), size):
-            row_P = self.row_N[start : start + size]
-            kept_P = allowed.mask_T[row_P]
-            if len(sorted_N):
-                kept_P = kept_P & ~among(row_P, sorted_N)
-            rows.append(row_P[kept_P])
-            scores.append(self.score_N[start : start + size][kept_P])
-            found += len(rows[-1])
-            if found >= k:
-                break
-        if not rows:
-            return NOTHING
-        return Retrieved(np.concatenate(rows)[:k], np.concatenate(scores)[:k])
+        """Return the first ``k`` that are allowed and not among ``exclude_T``, which ascend."""
+        from bespoke.recommend.kernels import permitted
+
+        place_K = permitted(self.row_N, allowed.mask_T, exclude_T, k)
+        return Retrieved(self.row_N[place_K], self.score_N[place_K])
 
 
 @dataclass(frozen=True, slots=True)

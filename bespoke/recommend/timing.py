@@ -1,7 +1,7 @@
 """The time that stages take: what has a deadline asks whether it is late, and what took how long is kept."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 
 class Stopwatch:
@@ -9,16 +9,24 @@ class Stopwatch:
 
     def __init__(self, timer: Callable[[], float]) -> None:
         self._timer = timer
+        self._stage = ""
         self._stage_start_s = 0.0
         self.stages: list[tuple[str, float]] = []
         """Name and seconds of each stage that has ended."""
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time one stage."""
+    def stage(self, name: str) -> "Stopwatch":
+        """Time one stage: ``with watch.stage(name):``; stages do not lie within one another."""
+        self._stage = name
+        return self
+
+    def __enter__(self) -> None:
         self._stage_start_s = self._timer()
-        yield
-        self.stages.append((name, self._timer() - self._stage_start_s))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.stages.append((self._stage, self._timer() - self._stage_start_s))
 
     def late(self, deadline_ms: float) -> bool:
         """Return whether the stage that runs has had so much time."""

@@ -237,13 +237,11 @@ class _Application:
         )
 
     def _rules_of_places(self) -> tuple[tuple[str, ...], ...]:
-        names: list[tuple[str, ...]] = [()] * len(self._work.order_M)
-        of_bits: dict[int, tuple[str, ...]] = {}
-        for place, bits in self._work.moves().items():
-            if bits not in of_bits:
-                of_bits[bits] = tuple(one.rule.name for n, one in enumerate(self._holding) if bits >> n & 1)
-            names[place] = of_bits[bits]
-        return tuple(names)
+        moves = self._work.moves()
+        of_bits = {
+            bits: tuple(one.rule.name for n, one in enumerate(self._holding) if bits >> n & 1) for bits in set(moves)
+        }
+        return tuple(map(of_bits.__getitem__, moves))
 
 
 def _ready(rule: Rule, table: ItemTable, masks: dict[str, BoolArray]) -> _Ready:

@@ -39,23 +39,24 @@ class WorkingList:
 
     def total(self) -> float:
         """Return the summed model score of the list's first places."""
-        return float(self.score_N[self.order_M[: self.num_results]].sum(dtype=np.float64))
+        return float(sum(self.score_N[self.order_M[: self.num_results]].tolist()))
 
     def moved_by(self, rule: int, index_P: IndexArray | BoolArray | Sequence[int]) -> None:
         """Note that a rule, by its number, moved or put items."""
         self._moved_N[index_P] |= 1 << rule
 
-    def moves(self) -> dict[int, int]:
-        """Return by place the items that rules moved or put, and which rules: a bit for each."""
-        moved_M = self._moved_N[self.order_M]
-        place_P = np.flatnonzero(moved_M)
-        return dict(zip(place_P.tolist(), moved_M[place_P].tolist(), strict=True))
+    def moves(self) -> list[int]:
+        """Return by place which rules moved or put the item: a bit for each."""
+        bits: list[int] = self._moved_N[self.order_M].tolist()
+        return bits
 
     def drop(self, hit_N: BoolArray) -> int:
         """Take items out; return how many."""
         gone_M = hit_N[self.order_M]
-        self.order_M = self.order_M[~gone_M]
-        return int(np.count_nonzero(gone_M))
+        gone = int(np.count_nonzero(gone_M))
+        if gone:
+            self.order_M = self.order_M[~gone_M]
+        return gone
 
     def weigh(self, rule: int, hit_N: BoolArray, factor: float) -> int:
         """Rank items as if their score were ``factor`` times as high; return how many.

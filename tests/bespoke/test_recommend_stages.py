@@ -5,6 +5,7 @@ import pytest
 
 from bespoke.models.arrays import RowArray
 from bespoke.models.retrieval import Retrieved
+from bespoke.recommend import diversity
 from bespoke.recommend.blending import Drawn, blend
 from bespoke.recommend.diversity import diversify
 from bespoke.recommend.exploration import explore
@@ -79,6 +80,94 @@ def test_without_candidates_there_is_nothing_to_diversify() -> None:
         brand_M=rows(),
     )
     assert found is not None and len(found) == 0
+
+
+def plainly_diverse(
+    score: list[float], vectors: list[list[float]], code: list[int], *, mmr: float, cap: int
+) -> list[int]:
+    """Diversify by the letter, eight places."""
+    chosen: list[int] = []
+    left = set(range(len(score)))
+    capped: set[int] = set()
+    while left and len(chosen) < 8:
+        alike = {m: max((max(float(np.dot(vectors[m], vectors[n])), 0.0) for n in chosen), default=0.0) for m in left}
+        best = max(left, key=lambda m: ((1 - mmr) * score[m] - mmr * alike[m], -m))
+        chosen.append(best)
+        left.remove(best)
+        if code[best] >= 0 and sum(code[m] == code[best] for m in chosen) >= cap:
+            full = {m for m in left if code[m] == code[best]}
+            capped |= full
+            left -= full
+    return [*chosen, *sorted(left), *sorted(capped)]
+
+
+def test_diversification_does_what_a_plain_reading_of_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        # Eighths and their products are exact, so that ties are ties in both readings.
+        vectors = (random.integers(-4, 5, (20, 5)) / 8).astype(np.float32)
+        score = np.sort(random.integers(0, 9, 20) / 8)[::-1].astype(np.float32)
+        code = random.integers(-1, 5, 20).astype(np.int32)
+        # As a whole, and place by place.
+        monkeypatch.setattr(diversity, "PIECE", 1_000_000 if seed % 2 else 1)
+        found = diversify(
+            score,
+            num_results=8,
+            settings=Diversity(mmr=0.5, per_category=2),
+            vector_MD=vectors,
+            category_M=code,
+            brand_M=code,
+        )
+        plain = plainly_diverse(score.tolist(), vectors.tolist(), code.tolist(), mmr=0.5, cap=2)
+        assert found is not None and found.tolist() == plain
+
+
+def test_diversification_looks_at_the_clock_between_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diversity, "PIECE", 1)
+    times = iter([False, False, True])
+    found = diversify(
+        np.ones(9, dtype=np.float32),
+        num_results=9,
+        settings=Diversity(per_category=1),
+        vector_MD=None,
+        category_M=np.arange(9, dtype=np.int32),
+        brand_M=np.arange(9, dtype=np.int32),
+        late=lambda: next(times),
+    )
+    assert found is None
+
+
+def test_a_fusion_orders_as_its_sums_say() -> None:
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        sources = [random.permutation(60)[: random.integers(1, 40)].tolist() for _ in range(4)]
+        weights = random.integers(1, 4, 4).tolist()
+        blended = blend(
+            [
+                drawn(str(n), *each, weight=weight)
+                for n, (each, weight) in enumerate(zip(sources, weights, strict=True))
+            ],
+            Blend.FUSION,
+        )
+        shares = {
+            row: [
+                weight / (61 + each.index(row)) if row in each else 0.0
+                for each, weight in zip(sources, weights, strict=True)
+            ]
+            for row in {row for each in sources for row in each}
+        }
+        highest = max(map(sum, shares.values()))
+        best = {row: share.index(max(share)) for row, share in shares.items()}
+        order = sorted(
+            shares, key=lambda row: (1e-12 * sources[best[row]].index(row) - sum(shares[row]) / highest, row)
+        )
+        assert blended.row_C.tolist() == order and blended.best_C.tolist() == [best[row] for row in order]
+        np.testing.assert_allclose(blended.score_C, [sum(shares[row]) / highest for row in order], rtol=1e-6)
+
+
+def test_of_equal_sums_the_smaller_row_comes_first() -> None:
+    blended = blend([drawn("a", 9, 5), drawn("b", 3, 7), drawn("c", 6)], Blend.FUSION)
+    assert blended.row_C.tolist() == [3, 6, 9, 5, 7]
 
 
 def test_diversification_gives_up_when_it_is_late() -> None:
