@@ -179,7 +179,8 @@ def create_recommender(
     metrics.add_source(lambda: count_models(metrics, follower, exposures))
     time = request_time(clock or SystemClock(), replay=settings.replay)
     check_key, check_profiles_key = requires(authenticator, Scope.RECOMMEND), requires(authenticator, Scope.PROFILES)
-    people = PeopleReader(features, log, threads=reading)
+    at_once = features.read_at_once if isinstance(features, OnlineFeatures) else None
+    people = PeopleReader(features, log, threads=reading, read_at_once=at_once)
     routes = recommendation_routes(
         Recommender(
             lambda: follower.snapshot,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from bespoke.errors import BespokeError
 from bespoke.experiments import Assignment, Kept
+from serving.at_once import AtOnce
 from serving.buffered import INTERVAL_S, BufferedWriter, WriterCounts
 from storage.serving_state import Held, ServingState, Shown
 
@@ -126,6 +127,7 @@ class Assignments:
             interval_s=interval_s,
             each_turn=self._opened,
         )
+        self._at_once = AtOnce()
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="assignments")
 
     @property
@@ -164,12 +166,8 @@ class Assignments:
         store = self._store
         if store is None or now < self._away_until:
             return self._without_store(units)
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._read_timeout_s):
-                held = await loop.run_in_executor(
-                    self._threads, lambda: store.read(units, since_ms=since_ms, shown=shown)
-                )
+            held = await self._held(store, units, since_ms=since_ms, shown=shown)
         except Exception as error:
             # Whatever a store raises: people still get a list.
             self._gone(error)
@@ -177,6 +175,16 @@ class Assignments:
         self._back()
         self._recent.put(units, held, now=now)
         return Known(held)
+
+    async def _held(self, store: ServingState, units: Sequence[str], *, since_ms: int, shown: bool) -> Held:
+        """Return what ``store`` says, read in this thread where that waits for nobody."""
+        held = self._at_once.read(lambda: store.read_at_once(units, since_ms=since_ms, shown=shown))
+        if held is not None:
+            return held
+        async with asyncio.timeout(self._read_timeout_s):
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: store.read(units, since_ms=since_ms, shown=shown)
+            )
 
     def put(self, made: Sequence[Assignment] = (), shown: Shown | None = None) -> None:
         """Hand over what one request assigned and showed; never waits for the disk."""

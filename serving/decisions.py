@@ -20,7 +20,7 @@ RECORD = "decision"
 
 _GIVEN = frozenset({"user_id", "at_ms", "recent", "seed", "skip"})
 """What the event says already, and what the record has entries of its own for."""
-_DEFAULTS = Request(None, 0)
+_DEFAULTS = {one.name: getattr(Request(None, 0), one.name) for one in fields(Request) if one.name not in _GIVEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class DecisionRecord:
 
     def to_properties(self) -> dict[str, Any]:
         """Return the record as JSON, without what is as by default: every event carries it."""
-        said = {one.name: getattr(self, one.name) for one in fields(self)}
+        said = {name: getattr(self, name) for name in _NOTHING_SAID}
         return {"format": FORMAT} | {name: value for name, value in said.items() if value != _NOTHING_SAID[name]}
 
     @classmethod
@@ -134,9 +134,8 @@ _NOTHING_SAID = {one.name: getattr(DecisionRecord(), one.name) for one in fields
 
 
 def _asked(request: Request) -> dict[str, Any]:
-    names = [one.name for one in fields(Request) if one.name not in _GIVEN]
-    said = {name: getattr(request, name) for name in names}
-    return {name: _WRITERS.get(name, _same)(value) for name, value in said.items() if value != getattr(_DEFAULTS, name)}
+    said = {name: getattr(request, name) for name in _DEFAULTS}
+    return {name: _WRITERS.get(name, _same)(value) for name, value in said.items() if value != _DEFAULTS[name]}
 
 
 def _same(value: Any) -> Any:

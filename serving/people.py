@@ -1,4 +1,7 @@
-"""Reading a person's state for one request: within a deadline, and after the events that the request names."""
+"""Reading a person's state for one request: within a deadline, and after the events that the request names.
+
+An embedded store is read in the thread of the event loop, everything else in threads.
+"""
 
 import asyncio
 import logging
@@ -10,6 +13,7 @@ from typing import Protocol
 from bespoke.events import UserId
 from bespoke.profiles import EMPTY, Profile
 from bespoke.recommend import FEATURES_STALE, FEATURES_UNAVAILABLE
+from serving.at_once import AtOnce
 from serving.edge import place_of
 from serving.tokens import reached
 from storage.eventlog.base import FEATURES_GROUP, EventLog, partition_of
@@ -48,6 +52,14 @@ class FeatureReader(Protocol):
         """Return whether a read would succeed now."""
 
 
+class ReadAtOnce(Protocol):
+    """:meth:`storage.features.OnlineFeatures.read_at_once`."""
+
+    def __call__(
+        self, user_ids: Sequence[UserId], *, service: str, at_ms: int
+    ) -> Mapping[UserId, OnlineState] | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PersonState:
     """What is known of one person at the moment of a request."""
@@ -67,8 +79,24 @@ class PersonState:
 class PeopleReader:
     """Reads the online features of one person at a time."""
 
-    def __init__(self, features: FeatureReader, log: EventLog, *, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        features: FeatureReader,
+        log: EventLog,
+        *,
+        threads: ThreadPoolExecutor,
+        read_at_once: ReadAtOnce | None = None,
+    ) -> None:
+        """Read from what is given.
+
+        Args:
+            features: where profiles are read.
+            log: tells how far they are.
+            threads: where reads that wait are done.
+            read_at_once: reads like ``features`` where that waits for nobody; absent: every read waits.
+        """
         self._features = features
+        self._read_at_once, self._at_once = read_at_once, AtOnce()
         self._log = log
         self._threads = threads
         self._asked: asyncio.Future[dict[int, int]] | None = None
@@ -87,12 +115,8 @@ class PeopleReader:
         reflects = None if after is None else await self._wait(self._own(user_id, after))
         if service is None:
             return PersonState(reflects=reflects)
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                found = await loop.run_in_executor(
-                    self._threads, lambda: self._features.read([user_id], service=service, at_ms=at_ms)
-                )
+            found = await self._found(user_id, service=service, at_ms=at_ms)
         except Exception as error:
             # Whatever a store or a damaged row raises: people still get a list. The message may hold personal data.
             logger.warning("features cannot be read: %s at %s", type(error).__name__, place_of(error))
@@ -102,6 +126,18 @@ class PeopleReader:
             return PersonState(reflects=reflects)
         degraded = FEATURES_STALE if state.stale else None
         return PersonState(state.profile, reflects, degraded, state.stale, state.version, state.segments)
+
+    async def _found(self, user_id: UserId, *, service: str, at_ms: int) -> Mapping[UserId, OnlineState]:
+        """Return the state of ``user_id``; raises whatever a store raises, or TimeoutError."""
+        at_once = self._read_at_once
+        if at_once is not None:
+            found = self._at_once.read(lambda: at_once([user_id], service=service, at_ms=at_ms))
+            if found is not None:
+                return found
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: self._features.read([user_id], service=service, at_ms=at_ms)
+            )
 
     def _own(self, user_id: UserId, after: Mapping[int, int]) -> Mapping[int, int]:
         """Return the part of the token that concerns the person: one partition where the token names it."""

@@ -18,7 +18,7 @@ from serving.recommendation_forms import (
     TrendingRequest,
 )
 from serving.recommender import Recommender
-from serving.routes import OrjsonRoute
+from serving.routes import DirectRoute
 from serving.schemas import ErrorBody
 
 IdempotencyKey = Annotated[
@@ -49,7 +49,7 @@ def recommendation_routes(
     router = APIRouter(
         prefix="/api/v1/recommendations",
         tags=["recommendations"],
-        route_class=OrjsonRoute,
+        route_class=DirectRoute,
         dependencies=[Depends(check_key)],
         responses={status: {"model": ErrorBody} for status in (400, 401, 403, 413, 422, 429, 503, 504)},
     )

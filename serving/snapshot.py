@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from bespoke.errors import BespokeError
 from bespoke.experiments import CHAMPION, ExperimentState, Holdout, Placement, Traffic, Variant
@@ -118,7 +119,7 @@ class Snapshot:
     context: str | None = None
     """The fingerprint under which the control store keeps what decisions follow from; None: it could not."""
 
-    @property
+    @cached_property
     def service(self) -> str | None:
         """The feature service that requests read: all recommenders read the same columns of people."""
         services = {model.bundle.manifest.feature_service for model in self.models.values() if model.bundle is not None}

@@ -1,7 +1,9 @@
 """The serving state store: which variant each unit was assigned, and how often each person was shown each item."""
 
-from collections.abc import Collection, Mapping, Sequence
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import (
@@ -23,12 +25,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Engine
 from sqlalchemy.sql.dml import Insert
 
 from bespoke.clock import DAY_MS, HOUR_MS
 from bespoke.experiments import Assignment, Kept, StoredAssignments
 from storage.sql import driver_reading, open_engine, reading, upsert, writing
-from storage.sqlite import BUSY_TIMEOUT_S
+from storage.sqlite import BUSY_TIMEOUT_S, is_busy, open_sqlite, reachable
 
 SHOWN_DAYS = 30
 """How often an item was shown is kept so many days."""
@@ -103,6 +106,7 @@ class ServingState:
             Unavailable: the database cannot be reached.
         """
         self._engine = open_engine(url, metadata, busy_timeout_s=busy_timeout_s)
+        self._prompt = _prompt_connection(self._engine)
         self._insert_shown = self._adding()
         self._trimmed_ms = 0
 
@@ -119,15 +123,23 @@ class ServingState:
         """
         day = since_ms // DAY_MS if shown else None
         embedded = self._engine.dialect.name == "sqlite"
-        rows = self._read_embedded(units, day=day) if embedded else self._read(units, day=day)
-        kept: dict[tuple[str, str], Kept] = {}
-        counts: dict[str, int] = {}
-        for unit, name, variant, number, at_ms in rows:
-            if variant is None:
-                counts[name] = counts.get(name, 0) + number
-            else:
-                kept[name, unit] = Kept(variant, number, at_ms)
-        return Held(kept, counts)
+        return _held(self._read_embedded(units, day=day) if embedded else self._read(units, day=day))
+
+    def read_at_once(self, units: Sequence[str], *, since_ms: int = 0, shown: bool = False) -> Held | None:
+        """Return the same where that waits for nobody but the disk; else None. For one thread.
+
+        Raises:
+            Unavailable: the store cannot be read.
+        """
+        if self._prompt is None:
+            return None
+        with reachable(str(self._engine.url.database)):
+            try:
+                return _held(_selected(self._prompt, units, day=since_ms // DAY_MS if shown else None))
+            except sqlite3.OperationalError as error:
+                if is_busy(error):
+                    return None
+                raise
 
     def write(self, *, assignments: Sequence[Assignment] = (), shown: Sequence[Shown] = (), now_ms: int) -> None:
         """Store new assignments, of which the first one wins, and count what was shown; in one transaction.
@@ -167,6 +179,9 @@ class ServingState:
 
     def close(self) -> None:
         """Let go of the database."""
+        if self._prompt is not None:
+            self._prompt.close()
+            self._prompt = None
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -183,15 +198,8 @@ class ServingState:
             return connection.execute(query, {"units": list(units), **values}).all()
 
     def _read_embedded(self, units: Sequence[str], *, day: int | None) -> Sequence[Sequence[Any]]:
-        """Return the same without SQLAlchemy, which takes ten times as long over it as SQLite."""
-        marks = ",".join("?" * len(units))
-        query = _ASSIGNED_EMBEDDED.format(marks)
-        values = [*units] if day is None else [*units, *units, day]
         with driver_reading(self._engine) as driver:
-            found: list[Sequence[Any]] = driver.execute(
-                query if day is None else query + _SHOWN_EMBEDDED.format(marks), values
-            ).fetchall()
-        return found
+            return _selected(driver, units, day=day)
 
     def _assign(self, connection: Connection, made: Sequence[Assignment]) -> None:
         made = sorted(made, key=lambda one: (one.unit, one.key))
@@ -234,6 +242,37 @@ class ServingState:
             index_elements=keys, set_={"count": shown.c.count + insert.excluded["count"]}
         )
         return added
+
+
+def _selected(driver: sqlite3.Connection, units: Sequence[str], *, day: int | None) -> Sequence[Sequence[Any]]:
+    """Return what SQLite has of ``units``, without SQLAlchemy, which takes ten times as long over it as SQLite."""
+    marks = ",".join("?" * len(units))
+    query: str = _ASSIGNED_EMBEDDED.format(marks)
+    values: tuple[object, ...] = (*units,)
+    if day is not None:
+        query, values = query + _SHOWN_EMBEDDED.format(marks), (*units, *units, day)
+    rows: Sequence[Sequence[Any]] = driver.execute(query, values).fetchall()
+    return rows
+
+
+def _held(rows: Iterable[Sequence[Any]]) -> Held:
+    kept: dict[tuple[str, str], Kept] = {}
+    counts: dict[str, int] = {}
+    for unit, name, variant, number, at_ms in rows:
+        if variant is None:
+            counts[name] = counts.get(name, 0) + number
+        else:
+            kept[name, unit] = Kept(variant, number, at_ms)
+    return Held(kept, counts)
+
+
+def _prompt_connection(engine: Engine) -> sqlite3.Connection | None:
+    """Return a connection to an embedded store that waits for no lock."""
+    if engine.dialect.name != "sqlite":
+        return None
+    connection = open_sqlite(Path(str(engine.url.database)))
+    connection.execute("PRAGMA busy_timeout=0")
+    return connection
 
 
 def _key(one: Assignment) -> dict[str, Any]:

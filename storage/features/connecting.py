@@ -36,6 +36,10 @@ class OpenView:
             self._kinds[service] = {name: COLUMNS[name] for name in named}
         return self._kinds[service]
 
+    def known_kinds_of(self, service: str) -> Mapping[str, str] | None:
+        """Return the same where it was asked before; else None."""
+        return self._kinds.get(service)
+
     def close(self) -> None:
         """Let go of the store."""
         self.rows.close()
@@ -49,6 +53,11 @@ class OnlineView:
         self._settings, self._view, self._columns = settings, view, columns
         self._connecting = Lock()
         self._open: OpenView | None = None
+
+    @property
+    def now(self) -> OpenView | None:
+        """The view if it is open."""
+        return self._open
 
     def opened(self) -> OpenView:
         """Return the view; raises what Feast and its stores raise where it cannot be opened."""

@@ -44,6 +44,9 @@ class PostgresRows:
     def read(self, keys: Sequence[bytes], columns: Sequence[str]) -> list[Mapping[str, bytes]]:
         return self._once_more(lambda connection: self._read(connection, keys, columns))
 
+    def read_at_once(self, keys: Sequence[bytes], columns: Sequence[str]) -> list[Mapping[str, bytes]] | None:
+        return None
+
     def _read(
         self, connection: "Connection[Any]", keys: Sequence[bytes], columns: Sequence[str]
     ) -> list[Mapping[str, bytes]]:

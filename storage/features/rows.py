@@ -12,6 +12,9 @@ class OnlineRows(Protocol):
     def read(self, keys: Sequence[bytes], columns: Sequence[str]) -> list[Mapping[str, bytes]]:
         """Return the values of each key; columns that it does not have are absent."""
 
+    def read_at_once(self, keys: Sequence[bytes], columns: Sequence[str]) -> list[Mapping[str, bytes]] | None:
+        """Return the same where that waits for nobody, neither a network nor another thread; else None."""
+
     def write(self, rows: Sequence[EncodedState]) -> None:
         """Write ``rows``, each key once, in the place of what is there."""
 

@@ -57,6 +57,13 @@ class ServingStateContract:
     def test_nothing_is_known_of_strangers(self, state: ServingState) -> None:
         assert state.read(("u1", "anonymous:a1"), shown=True) == Held()
 
+    def test_a_read_at_once_says_the_same_or_nothing(self, state: ServingState) -> None:
+        state.write(assignments=[assigned("u1", "new")], shown=[shown("r1", "a", "b")], now_ms=NOW)
+        units = ("u1", "anonymous:a1")
+        assert state.read_at_once(units) in (state.read(units), None)
+        counted = state.read(units, since_ms=NOW, shown=True)
+        assert state.read_at_once(units, since_ms=NOW, shown=True) in (counted, None)
+
     def test_the_first_assignment_of_a_unit_wins(self, state: ServingState) -> None:
         state.write(assignments=[assigned("u1", "new", at_ms=5)], now_ms=NOW)
         state.write(assignments=[assigned("u1", "old", at_ms=6), assigned("u1", "x", experiment="b")], now_ms=NOW)

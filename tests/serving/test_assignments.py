@@ -38,6 +38,12 @@ class Store(ServingState):
             raise Unavailable("gone")
         return super().read(units, **asked)
 
+    def read_at_once(self, units: Sequence[str], **asked: Any) -> Held | None:
+        self.reads += 1
+        if self.away:
+            raise Unavailable("gone")
+        return super().read_at_once(units, **asked)
+
     def write(self, **batch: Any) -> None:
         self.tried.release()
         if self.away:
@@ -223,6 +229,7 @@ def test_a_read_that_takes_too_long_is_given_up_and_no_other_one_waits(hold: Hol
         return slow(units, **asked)
 
     store.read = wait  # type: ignore[method-assign]
+    store.read_at_once = lambda *_, **__: None  # type: ignore[method-assign]
 
     async def ask() -> list[Known]:
         return [await assignments.read((unit,)) for unit in ("u1", "u2", "u3")]

@@ -1,10 +1,11 @@
 """Features online: what is pushed is what is read, in every store, and what is too old is said to be."""
 
 import random
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
@@ -16,6 +17,7 @@ from bespoke.events import ItemId, UserId
 from bespoke.profiles import EMPTY, Profile, Recent, Trait, from_row, to_row
 from storage.features import OnlineFeatures, OnlineProfile, StateOfPerson, apply_feature_repo
 from storage.features.online import encoded
+from storage.features.sqlite import SqliteRows
 from storage.profiles import StoredProfile
 from storage.settings import Settings
 from tests.support.servers import fresh_schema, own_postgres, postgres_url, running_redis
@@ -151,6 +153,13 @@ class OnlineFeaturesContract:
         found = read(online, "served", service=service)[UserId("served")]
         assert (found.version, found.profile.recent) == (5, busy().recent)
 
+    def test_a_read_at_once_says_the_same_or_nothing(self, online: OnlineFeatures) -> None:
+        online.push([stored("prompt", busy(), version=5)])
+        whole = read(online, "prompt", "nobody")
+        assert set(whole) == {"prompt"}
+        found = online.read_at_once([UserId("prompt"), UserId("nobody")], service="profile", at_ms=DAY_0)
+        assert found in (whole, None)
+
     def test_threads_share_one_reader(self, online: OnlineFeatures) -> None:
         rows = [stored(f"thread-{n}", busy(n)) for n in range(8)]
         together = threading.Barrier(8)
@@ -182,6 +191,41 @@ class TestSqlite(OnlineFeaturesContract):
     @classmethod
     def online(cls, tmp_path_factory: pytest.TempPathFactory) -> OnlineFeatures:
         return applied(tmp_path_factory.mktemp("sqlite") / "home", None)
+
+    def test_nothing_is_opened_at_once(self, tmp_path: Path) -> None:
+        fresh = applied(tmp_path, None)
+        assert fresh.read_at_once([UserId("u")], service="als", at_ms=DAY_0) is None
+        fresh.push([stored("u", busy(), version=3)])
+        assert fresh.read_at_once([UserId("u")], service="als", at_ms=DAY_0) is None  # nor are definitions looked up
+        read(fresh, "u", service="als")
+        found = fresh.read_at_once([UserId("u")], service="als", at_ms=DAY_0 + TTL_MS + DAY_MS)
+        assert found == {UserId("u"): OnlineProfile(EMPTY, 3, stale=True)}
+        fresh.close()
+
+    def test_neither_a_writer_nor_a_reader_holds_up_who_reads_at_once(self, online: OnlineFeatures) -> None:
+        online.push([stored("u", busy(), version=4)])
+        whole, rows = read(online, "u"), online._view.opened().rows
+        assert isinstance(rows, SqliteRows)
+        with rows._turn, closing(sqlite3.connect(rows._path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert online.read_at_once([UserId("u")], service="profile", at_ms=DAY_0) == whole
+        with rows._prompt_turn:
+            assert online.read_at_once([UserId("u")], service="profile", at_ms=DAY_0) is None
+
+    def test_a_file_that_cannot_be_read_now_is_left_to_who_can_wait(self, tmp_path: Path) -> None:
+        online = applied(tmp_path, None)
+        online.push([stored("u", busy())])
+        read(online, "u")
+        rows = online._view.opened().rows
+        assert isinstance(rows, SqliteRows)
+        rows._prompt.close()
+        rows._prompt = sqlite3.connect(rows._path, timeout=0)
+        with closing(sqlite3.connect(rows._path, isolation_level=None)) as other:
+            rows._connection.close()
+            other.execute("PRAGMA locking_mode=EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            assert online.read_at_once([UserId("u")], service="profile", at_ms=DAY_0) is None
+        online.close()
 
 
 class TestRedis(OnlineFeaturesContract):
