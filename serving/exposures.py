@@ -3,12 +3,14 @@
 import logging
 
 from bespoke.errors import BespokeError
-from serving.buffered import INTERVAL_S, BufferedWriter, WriterCounts
+from serving.buffered import BufferedWriter, WriterCounts
 from storage.eventlog.base import EventLog, Message
 
 logger = logging.getLogger(__name__)
 
 CAPACITY = 20_000
+INTERVAL_S = 0.25
+"""Each write wakes the processor, and a small batch costs it nearly as much as a large one."""
 
 
 class ExposureWriter:
