@@ -42,38 +42,35 @@ def _ask_ahead(typing: Any, array: Any, offset: Any) -> tuple[Any, Any]:
     return types.void(array, offset), generate
 
 
-def _product_of(width: int) -> Any:
-    """Return the function that multiplies row ``row`` of the codes [I, width] by the query's codes [width].
+def _product(typing: Any, code_IW: Any, row: Any, query_W: Any, width: Any) -> tuple[Any, Any]:
+    """Multiply row ``row`` of the codes [I, width] by the query's codes [width]; the width is a constant.
 
     Written out in vectors: of a loop, the compiler makes vectors of half the processor's width.
     """
 
-    def product(typing: Any, code_IW: Any, row: Any, query_W: Any) -> tuple[Any, Any]:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            places, total = ir.IntType(64), ir.VectorType(ir.IntType(32), LANES)
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places, total = ir.IntType(64), ir.VectorType(ir.IntType(32), LANES)
 
-            def part(array: int, bits: int, place: Any) -> Any:
-                data = context.make_array(signature.args[array])(context, builder, args[array]).data
-                vector = ir.VectorType(ir.IntType(bits), LANES).as_pointer()
-                loaded = builder.load(builder.bitcast(builder.gep(data, [place]), vector))
-                loaded.align = bits // 8
-                return builder.sext(loaded, total)
+        def part(array: int, bits: int, place: Any) -> Any:
+            data = context.make_array(signature.args[array])(context, builder, args[array]).data
+            vector = ir.VectorType(ir.IntType(bits), LANES).as_pointer()
+            loaded = builder.load(builder.bitcast(builder.gep(data, [place]), vector))
+            loaded.align = bits // 8
+            return builder.sext(loaded, total)
 
-            start = builder.mul(args[1], places(width))
-            products = [
-                builder.mul(part(0, 8, builder.add(start, places(first))), part(2, 16, places(first)))
-                for first in range(0, width, LANES)
-            ]
-            while len(products) > 1:
-                products = [*map(builder.add, products[::2], products[1::2]), *products[len(products) // 2 * 2 :]]
-            name = f"llvm.vector.reduce.add.v{LANES}i32"
-            called = ir.FunctionType(ir.IntType(32), [total])
-            reduce = builder.module.globals.get(name) or ir.Function(builder.module, called, name)
-            return builder.call(reduce, products)
+        start = builder.mul(args[1], places(width.literal_value))
+        products = [
+            builder.mul(part(0, 8, builder.add(start, places(first))), part(2, 16, places(first)))
+            for first in range(0, width.literal_value, LANES)
+        ]
+        while len(products) > 1:
+            products = [*map(builder.add, products[::2], products[1::2]), *products[len(products) // 2 * 2 :]]
+        name = f"llvm.vector.reduce.add.v{LANES}i32"
+        called = ir.FunctionType(ir.IntType(32), [total])
+        reduce = builder.module.globals.get(name) or ir.Function(builder.module, called, name)
+        return builder.call(reduce, products)
 
-        return types.int32(code_IW, row, query_W), generate
-
-    return intrinsic(product)
+    return types.int32(code_IW, row, query_W, width), generate
 
 
 def _holds(rows: RowArray, row: int) -> bool:
@@ -164,6 +161,7 @@ def _scores(
 
 _FAST = {"contract", "nsz", "reassoc"}
 ask_ahead = intrinsic(_ask_ahead)
+product = intrinsic(prefer_literal=True)(_product)
 holds = numba.njit(cache=True)(_holds)
 kth_highest = numba.njit(cache=True)(_kth_highest)
 drop = numba.njit(cache=True)(_drop)
@@ -196,7 +194,6 @@ def search_of(width: int) -> Callable[..., tuple[RowArray, FloatArray]]:
     It is compiled here and now, or read from ``__pycache__``, so that no request waits for it; threads go on while it
     runs.
     """
-    product = _product_of(width)
 
     def search(
         vector_ID: FloatArray,
@@ -252,7 +249,7 @@ def search_of(width: int) -> Callable[..., tuple[RowArray, FloatArray]]:
             size = min(BLOCK, rows - start)
             for b in range(size):
                 ask_ahead(code_IW, (start + b) * width + AHEAD)  # type: ignore[call-arg]
-                product_B[b] = product(code_IW, start + b, query_W)
+                product_B[b] = product(code_IW, start + b, query_W, width)
             # Slices: a loop over places of the whole column would look for negative ones, and take one value at a time.
             scale_B, error_B, able = scale_I[start : start + size], error_I[start : start + size], np.int32(0)
             for b in range(size):

@@ -1,49 +1,47 @@
 """Connecting: one view in the online store, opened at the first use and shared between threads."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from threading import Lock
-from typing import TYPE_CHECKING
 
+from bespoke.errors import Unavailable
+from storage.features.definitions import Definitions
 from storage.features.encoding import COLUMNS
-from storage.features.repository import VIEW, close_store, columns_of_view, open_rows, open_store
+from storage.features.repository import VIEW, open_rows
 from storage.features.rows import OnlineRows
 from storage.settings import Settings
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 
 class OpenView:
     """A view that is open."""
 
     def __init__(self, settings: Settings, *, view: str, columns: Sequence[str]) -> None:
-        self.store: FeatureStore = open_store(settings)
-        ttl: timedelta = self.store.get_feature_view(view).ttl or timedelta(0)
-        self.ttl_ms = ttl // timedelta(milliseconds=1)
+        definitions = Definitions.read(settings)
+        self.ttl_ms = definitions.ttl_ms.get(view, 0)
         """Zero: states live for ever."""
-        self.rows: OnlineRows = open_rows(settings, project=self.store.project, view=view, columns=columns)
-        self._kinds: dict[str, Mapping[str, str]] = {}
+        self.rows: OnlineRows = open_rows(settings, project=definitions.project, view=view, columns=columns)
+        self._kinds = {
+            service: {name: COLUMNS[name] for name in named[VIEW]}
+            for service, named in definitions.columns.items()
+            if VIEW in named
+        }
 
     def oldest_ms(self, at_ms: int) -> int | None:
         """Return when the newest event of a state has to be received for it to be used at ``at_ms``; None: ever."""
         return at_ms - self.ttl_ms if self.ttl_ms else None
 
     def kinds_of(self, service: str) -> Mapping[str, str]:
-        """Return the columns of people's states that a feature service names, and their kinds."""
-        if service not in self._kinds:
-            named = columns_of_view(self.store.get_feature_service(service, allow_cache=True))
-            self._kinds[service] = {name: COLUMNS[name] for name in named}
-        return self._kinds[service]
+        """Return the columns of people's states that a feature service names, and their kinds.
 
-    def known_kinds_of(self, service: str) -> Mapping[str, str] | None:
-        """Return the same where it was asked before; else None."""
-        return self._kinds.get(service)
+        Raises:
+            Unavailable: it was never registered.
+        """
+        if service not in self._kinds:
+            raise Unavailable(f"no feature service is called {service!r}; `bespoke up` registers feature_repo/ anew")
+        return self._kinds[service]
 
     def close(self) -> None:
         """Let go of the store."""
         self.rows.close()
-        close_store(self.store)
 
 
 class OnlineView:
@@ -60,7 +58,7 @@ class OnlineView:
         return self._open
 
     def opened(self) -> OpenView:
-        """Return the view; raises what Feast and its stores raise where it cannot be opened."""
+        """Return the view; raises what stores raise where it cannot be opened."""
         found = self._open
         if found is not None:
             return found

@@ -1,7 +1,9 @@
 """Keys and values as the bytes that Feast's online stores hold, without an object of Feast's for each column.
 
-A value is a ``feast.types.Value``: one field of it says the type and holds the content. Lists go through the compiled
-protobuf classes of their content; what stands around them is a few bytes. Tests hold both against Feast's own.
+A value is a ``feast.types.Value``: one field of it says the type and holds the content. The messages are declared here
+as far as they are used, for to import Feast's takes seconds. Tests hold bytes against Feast's own.
+
+Source: https://github.com/feast-dev/feast/blob/master/protos/feast/types/Value.proto
 """
 
 import struct
@@ -126,7 +128,7 @@ def _after_varint(value: bytes, start: int) -> int:
 
 @cache
 def _encoders() -> Mapping[str, Callable[[Any], bytes]]:
-    from feast.protos.feast.types.Value_pb2 import Int64List, StringList
+    numbers, strings = _message("Int64List"), _message("StringList")
 
     def sized(content: bytes) -> bytes:
         return varint(len(content)) + content
@@ -141,15 +143,50 @@ def _encoders() -> Mapping[str, Callable[[Any], bytes]]:
         "int": varint,
         "float": lambda content: struct.pack("<d", content),
         "string": lambda content: sized(content.encode()),
-        "ints": lambda content: sized(Int64List(val=content).SerializeToString()),
+        "ints": lambda content: sized(numbers(val=content).SerializeToString()),
         "floats": floats,
-        "strings": lambda content: sized(StringList(val=content).SerializeToString()),
+        "strings": lambda content: sized(strings(val=content).SerializeToString()),
     }
 
 
 @cache
 def _parse() -> Callable[[bytes], Any]:
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    parse: Callable[[bytes], Any] = Value.FromString
+    parse: Callable[[bytes], Any] = _message("Value").FromString
     return parse
+
+
+def _message(name: str) -> Any:
+    """Return the class of a message."""
+    from google.protobuf.message_factory import GetMessageClass
+
+    return GetMessageClass(_pool().FindMessageTypeByName(f"values.{name}"))
+
+
+@cache
+def _pool() -> Any:
+    """Return the messages, in a pool of their own: beside Feast's, the names would be taken."""
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+    from google.protobuf.descriptor_pool import DescriptorPool
+
+    file = FileDescriptorProto(name="values.proto", package="values", syntax="proto3")
+
+    def message(name: str, *fields: tuple[str, int, int, int, str | None]) -> None:
+        declared = file.message_type.add(name=name)
+        for field, number, type, label, of in fields:
+            declared.field.add(name=field, number=number, type=type, label=label, type_name=of)
+
+    one, many = Field.LABEL_OPTIONAL, Field.LABEL_REPEATED
+    message("StringList", ("val", 1, Field.TYPE_STRING, many, None))
+    message("Int64List", ("val", 1, Field.TYPE_INT64, many, None))
+    message(
+        "Value",
+        ("string_val", _FIELDS["string"], Field.TYPE_STRING, one, None),
+        ("int64_val", _FIELDS["int"], Field.TYPE_INT64, one, None),
+        ("double_val", _FIELDS["float"], Field.TYPE_DOUBLE, one, None),
+        ("string_list_val", _FIELDS["strings"], Field.TYPE_MESSAGE, one, ".values.StringList"),
+        ("int64_list_val", _FIELDS["ints"], Field.TYPE_MESSAGE, one, ".values.Int64List"),
+    )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool

@@ -1,9 +1,9 @@
 """One error for every way in which Feast and the online stores can be out of reach."""
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 from bespoke.errors import Unavailable
 
@@ -17,11 +17,12 @@ def unavailable_on_failure() -> Iterator[None]:
         raise Unavailable(f"features: {error}") from error
 
 
-@cache
 def _failures() -> tuple[type[Exception], ...]:
-    from feast.errors import FeastError
     from google.protobuf.message import DecodeError
     from psycopg import Error as PostgresError
     from redis.exceptions import RedisError
 
-    return (sqlite3.Error, RedisError, PostgresError, FeastError, DecodeError, OSError)
+    # To import Feast takes seconds; what it raises, only who has imported it can see.
+    feast = sys.modules.get("feast.errors")
+    of_feast = () if feast is None else (feast.FeastError,)
+    return (sqlite3.Error, RedisError, PostgresError, DecodeError, OSError, *of_feast)

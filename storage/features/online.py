@@ -102,10 +102,10 @@ class OnlineFeatures:
             Unavailable: the store cannot be read.
         """
         view = self._view.now
-        kinds = None if view is None else view.known_kinds_of(service)
-        if view is None or kinds is None:
+        if view is None:
             return None
         with unavailable_on_failure():
+            kinds = view.kinds_of(service)
             found = view.rows.read_at_once([entity_key(user_id) for user_id in user_ids], tuple(kinds))
             return None if found is None else _states(user_ids, found, kinds, oldest_ms=view.oldest_ms(at_ms))
 

@@ -17,7 +17,7 @@ class RedisRows:
     """One Redis; the client keeps a connection for each thread that needs one at the same time."""
 
     def __init__(self, address: RedisAddress, *, project: str, view: str, columns: Sequence[str]) -> None:
-        from feast.infra.online_stores.helpers import _mmh3
+        import mmh3
         from redis import Redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
@@ -31,7 +31,9 @@ class RedisRows:
         )
         self._suffix = project.encode()
         self._time_field = f"_ts:{view}".encode()
-        self._fields: dict[str, bytes] = {name: _mmh3(f"{view}:{name}") for name in columns}
+        self._fields: dict[str, bytes] = {
+            name: mmh3.hash(f"{view}:{name}", signed=False).to_bytes(4, "little") for name in columns
+        }
         self._idle: list[Any] = []
         """Connections for reads. The client's pool looks at each one before it gives it away, which costs as much as
         the read itself; here a broken one shows when it is used, and the read is repeated."""

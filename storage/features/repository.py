@@ -13,6 +13,7 @@ import yaml
 
 from bespoke.errors import Unavailable
 from storage.features.address import PostgresAddress, RedisAddress, parse_address
+from storage.features.definitions import Definitions
 from storage.features.encoding import COLUMNS
 from storage.features.failures import unavailable_on_failure
 from storage.features.postgres import PostgresRows
@@ -51,9 +52,11 @@ def apply_feature_repo(settings: Settings) -> None:
         store = FeatureStore(config=_config(settings, registry=beside))
         try:
             store.apply(_definitions(settings))
+            definitions = Definitions.of(store)
         finally:
             close_store(store)
     os.replace(beside, registry)
+    definitions.write(settings)
     if settings.online_url is None:
         # Write-ahead mode, which the file remembers: readers and the writer do not wait for each other.
         open_sqlite(_online_path(settings)).close()

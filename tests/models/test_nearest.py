@@ -1,5 +1,7 @@
 """Search among item vectors: the same as looking at all of them."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from bespoke.models.arrays import FloatArray
 from bespoke.models.index import best_of
 from bespoke.models.nearest import LANES, Codes, Directions, NearestItems, lengths
+from bespoke.models.nearest_kernel import search_of
 
 ROWS = 5_000
 
@@ -99,3 +102,10 @@ def test_codes_are_never_further_off_than_they_say() -> None:
 def test_directions_have_length_one_or_none() -> None:
     direction_KD = Directions(np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32))[np.array([1, 0])]
     np.testing.assert_allclose(np.linalg.norm(direction_KD, axis=1), [0.0, 1.0], rtol=1e-6)
+
+
+def test_no_second_process_compiles_again() -> None:
+    code = "from bespoke.models.nearest_kernel import search_of; print(sum(search_of(32).stats.cache_misses.values()))"
+    search_of(32)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("0\n", "")

@@ -14,6 +14,7 @@ from storage.features.encoding import entity_key, key_prefix
 from storage.features.items import ITEM_KEY, ITEM_VIEW, OnlineItem, OnlineItems
 from storage.item_states import StoredItem
 from storage.settings import Settings
+from tests.support.feast import feast_store
 from tests.support.servers import fresh_schema, running_redis
 
 DAY_0 = 20_000 * DAY_MS
@@ -49,9 +50,9 @@ class OnlineItemsContract:
 
     def test_feasts_public_call_reads_the_same_row(self, online: OnlineItems) -> None:
         online.push([stored("public", version=41)])
-        store = online._view.opened().store
-        service = store.get_feature_service("items")
-        found = store.get_online_features(service, entity_rows=[{"item_id": "public"}]).to_dict()
+        with feast_store(online._view._settings) as store:
+            service = store.get_feature_service("items")
+            found = store.get_online_features(service, entity_rows=[{"item_id": "public"}]).to_dict()
         assert from_row({name: values[0] for name, values in found.items()}) == TEA
         assert found["version"] == [41]
 
@@ -64,7 +65,8 @@ class OnlineItemsContract:
             **to_row(TEA),
             "received_at": pd.Timestamp(DAY_0, unit="ms", tz="UTC"),
         }
-        online._view.opened().store.write_to_online_store(ITEM_VIEW, pd.DataFrame([row]))
+        with feast_store(online._view._settings) as store:
+            store.write_to_online_store(ITEM_VIEW, pd.DataFrame([row]))
         assert read(online, "written") == {"written": OnlineItem(TEA, 9)}
 
     def test_an_older_reading_never_replaces_a_newer_one(self, online: OnlineItems) -> None:
@@ -128,5 +130,5 @@ def test_keys_are_those_that_feast_makes(item: str) -> None:
 
 
 def test_a_store_that_was_never_applied_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r"registry\.db"):
+    with pytest.raises(Unavailable, match=r"definitions\.json"):
         read(OnlineItems(Settings(home=tmp_path)), "tea")

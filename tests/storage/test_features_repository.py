@@ -61,16 +61,35 @@ def test_a_store_that_was_never_applied_is_unavailable_until_it_is(tmp_path: Pat
     settings = settings_at(tmp_path)
     online = OnlineFeatures(settings)
     assert not online.ready()
-    with pytest.raises(Unavailable, match=r"registry\.db"):
+    with pytest.raises(Unavailable, match=r"definitions\.json"):
         online.read([UserId("u")], service="profile", at_ms=AT_MS)
     apply_feature_repo(settings)
     assert online.ready()
 
 
-def test_a_damaged_registry_is_unavailable_and_nothing_else(tmp_path: Path) -> None:
+def test_who_only_reads_and_pushes_does_without_feast(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
     apply_feature_repo(settings)
-    (settings.feast_dir / "registry.db").write_bytes(b"\xff" * 100)
+    code = f"""
+import sys
+from pathlib import Path
+from bespoke.profiles import Profile
+from storage.features import OnlineFeatures
+from storage.profiles import StoredProfile
+from storage.settings import Settings
+online = OnlineFeatures(Settings(home=Path({str(settings.home)!r})))
+online.push([StoredProfile("u", Profile(received_ms=1), version=1, partition=0)])
+assert online.read(["u"], service="als", at_ms=2)["u"].version == 1
+print([name for name in ("feast", "torch") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_damaged_definitions_are_unavailable_and_nothing_else(tmp_path: Path) -> None:
+    settings = settings_at(tmp_path)
+    apply_feature_repo(settings)
+    (settings.feast_dir / "definitions.json").write_bytes(b"\xff" * 100)
     with pytest.raises(Unavailable):
         OnlineFeatures(settings).read([UserId("u")], service="profile", at_ms=AT_MS)
 
