@@ -4,8 +4,12 @@ By Little's law the requests ahead of a new one, times the time between two comp
 queue that grows past what can be waited for helps nobody: it makes every answer late. So what would wait longer is
 refused at once, and what is accepted stays fast at any load.
 
+A stall of a tenth of a second, such as while a version is replaced, makes a queue too, which is gone soon after. So as
+long as there was none a moment ago, more are taken on.
+
 Source: J. Little, A proof for the queuing formula L = lambda W (1961); https://netflixtechblog.medium.com, "Performance
-under load" (concurrency limits from measured latency).
+under load" (concurrency limits from measured latency); B. Maurer, "Fail at scale", ACM Queue 13 (2015): a queue that was
+empty lately may be longer.
 """
 
 import math
@@ -18,6 +22,11 @@ MAX_WAIT_S = 0.06
 FLOOR = 8
 """So many are taken on whatever was measured: a few slow reads at light load are no queue."""
 CEILING = 100
+BURST = 32
+"""So many at most, where there was no queue within ``BURST_S``."""
+BURST_S = 0.5
+NO_QUEUE = 1
+"""Requests under way."""
 WEIGHT = 0.1
 """Of the newest request in the mean time of service: it follows a change within some tens of requests."""
 LOOK_S = 0.1
@@ -59,6 +68,7 @@ class Admission:
         self._max_wait_s, self._floor, self._ceiling = max_wait_s, min(floor, ceiling), ceiling
         self._monotonic, self._cpu_s = monotonic, cpu_s
         self._service_s = 0.0
+        self._no_queue_s = -math.inf
         self._looked = (-math.inf, 0.0)
         self._busy = 1.0
         self.in_flight = 0
@@ -73,9 +83,12 @@ class Admission:
     def enter(self) -> Ticket | None:
         """Take on one request, or None: it would come too late."""
         now_s = self._monotonic()
+        if self.in_flight <= NO_QUEUE:
+            self._no_queue_s = now_s
         if self.in_flight >= self._floor:
             self._look(now_s)
-            if self.in_flight >= self.limit:
+            is_burst = now_s - self._no_queue_s < BURST_S
+            if self.in_flight >= (max(self.limit, min(BURST, self._ceiling)) if is_burst else self.limit):
                 return None
         self.in_flight += 1
         return Ticket(now_s, self.in_flight)

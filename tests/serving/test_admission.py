@@ -39,6 +39,10 @@ class Server:
             self.accepted_s.append((arrived_s, done_s - arrived_s))
             heapq.heappush(self._under_way, (done_s, arrived_s, entered))
 
+    def stall(self, seconds: float) -> None:
+        """Let the worker do nothing for so long."""
+        self._free_s = max(self._free_s, self.now_s) + seconds
+
     def latencies_s(self, since_s: float) -> list[float]:
         """Return how long what was accepted after ``since_s`` took."""
         return sorted(took for arrived, took in self.accepted_s if arrived >= since_s)
@@ -84,3 +88,12 @@ def test_few_requests_are_taken_on_however_slow_they_are() -> None:
 def test_ceiling_holds_before_anything_was_measured() -> None:
     admission = Admission(ceiling=10)
     assert [admission.enter() is not None for _ in range(12)] == [True] * 10 + [False] * 2
+
+
+def test_a_stall_is_no_overload() -> None:
+    server = Server(0.004)
+    server.offer(100, seconds=5)
+    for _ in range(5):
+        server.stall(0.2)
+        server.offer(100, seconds=2)
+    assert server.refused == 0
