@@ -22,6 +22,7 @@ from bespoke.clock import DAY_MS
 from bespoke.events import Event, EventType, ItemId, Line, MessageId, UserId
 from bespoke.profiles import EMPTY, Profile, fold, from_row
 from storage.features import OnlineFeatures, apply_feature_repo
+from storage.features.repository import close_store, open_store
 from storage.profiles import StoredProfile
 from storage.settings import Settings
 from tests.support.servers import fresh_schema, running_postgres, running_redis
@@ -86,7 +87,7 @@ def _push_rate(online: OnlineFeatures, rows: Sequence[StoredProfile]) -> float:
 
 def _read(online: OnlineFeatures, rows: Sequence[StoredProfile], service: str) -> tuple[list[float], list[float]]:
     """Return the seconds of each read, ours and Feast's."""
-    store = online._view.opened().store
+    store = open_store(online._view._settings)
     asked, chosen = store.get_feature_service(service), random.Random(7)
     own_s, feast_s = [], []
     for number in range(READS + WARM_UP):
@@ -102,6 +103,7 @@ def _read(online: OnlineFeatures, rows: Sequence[StoredProfile], service: str) -
         theirs = from_row({name: values[0] for name, values in feast.items()})
         assert (own.profile, own.version) == (theirs, feast["version"][0]), row.user_id
         assert service != "profile" or own.profile == row.profile, row.user_id
+    close_store(store)
     return own_s, feast_s
 
 

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from bespoke.models.bundle import read_bundle
-from bespoke.models.nearest_kernel import scan_of
+from bespoke.models.nearest_kernel import search_of
 from bespoke.models.retrieval import codes_of
 
 
 def main() -> None:
     """Read what the arguments name, between a line on standard input and its end."""
-    scan_of(64)
+    search_of(64)
     print("ready to read", flush=True)
     sys.stdin.readline()
     bundles = [read_bundle(Path(folder)) for folder in sys.argv[1:]]

@@ -15,8 +15,9 @@ IdT = TypeVar("IdT", bound=str)
 
 CHUNK = 2048
 """Ids handled in one go, some tenths of a millisecond: other threads of the process wait no longer than that."""
-PAUSE_S = 20e-6
-"""Long enough for a waiting thread to take its turn; a pause of zero can end before that thread has woken up."""
+PAUSE_S = 1e-3
+"""Several times a chunk's own time. Who answers requests meanwhile lets go of the interpreter in every larger array
+operation, and waits for the end of a chunk each time."""
 
 
 class Vocabulary(Generic[IdT]):

@@ -8,8 +8,8 @@ A stall of a tenth of a second, such as while a version is replaced, makes a que
 long as there was none a moment ago, more are taken on.
 
 Source: J. Little, A proof for the queuing formula L = lambda W (1961); https://netflixtechblog.medium.com, "Performance
-under load" (concurrency limits from measured latency); B. Maurer, "Fail at scale", ACM Queue 13 (2015): a queue that was
-empty lately may be longer.
+under load" (concurrency limits from measured latency); B. Maurer, "Fail at scale", ACM Queue 13 (2015): a queue that
+was empty lately may be longer.
 """
 
 import math

@@ -29,6 +29,8 @@ INGRESS_ENV: Mapping[str, str] = {
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "1s",
     # Applications here never hold up the loop for long, and to hand each request to a thread costs a tenth of its time.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    # Ray's default, 15, lets whatever else runs on the machine go first, training among it. Who answers comes first.
+    "RAY_worker_niceness": "0",
     # Stands in front of Serve's own code in every process: see serving.front.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.front:middlewares",
     # Serve's defaults are an hour and no limit. A request ends long before, by the edge's own timeout.
