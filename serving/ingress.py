@@ -27,8 +27,6 @@ INGRESS_ENV: Mapping[str, str] = {
     # How long a check may take once one has failed. Serve's 250 ms take a full process for a dead one; a dead one is
     # found by its refused connections anyway.
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "1s",
-    # Applications here never hold up the loop for long, and to hand each request to a thread costs a tenth of its time.
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     # Ray's default, 15, lets whatever else runs on the machine go first, training among it. Who answers comes first.
     "RAY_worker_niceness": "0",
     # Stands in front of Serve's own code in every process: see serving.front.
