@@ -3,7 +3,6 @@
 Read before a request is placed, from memory where the units came lately; written beside the answer, never before it.
 """
 
-import asyncio
 import logging
 import threading
 import time
@@ -167,7 +166,12 @@ class Assignments:
         if store is None or now < self._away_until:
             return self._without_store(units)
         try:
-            held = await self._held(store, units, since_ms=since_ms, shown=shown)
+            held = await self._at_once.read_or_wait(
+                lambda: store.read_at_once(units, since_ms=since_ms, shown=shown),
+                lambda: store.read(units, since_ms=since_ms, shown=shown),
+                threads=self._threads,
+                timeout_s=self._read_timeout_s,
+            )
         except Exception as error:
             # Whatever a store raises: people still get a list.
             self._gone(error)
@@ -175,16 +179,6 @@ class Assignments:
         self._back()
         self._recent.put(units, held, now=now)
         return Known(held)
-
-    async def _held(self, store: ServingState, units: Sequence[str], *, since_ms: int, shown: bool) -> Held:
-        """Return what ``store`` says, read in this thread where that waits for nobody."""
-        held = self._at_once.read(lambda: store.read_at_once(units, since_ms=since_ms, shown=shown))
-        if held is not None:
-            return held
-        async with asyncio.timeout(self._read_timeout_s):
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, lambda: store.read(units, since_ms=since_ms, shown=shown)
-            )
 
     def put(self, made: Sequence[Assignment] = (), shown: Shown | None = None) -> None:
         """Hand over what one request assigned and showed; never waits for the disk."""

@@ -1,7 +1,9 @@
 """Reads in the thread of the event loop: those of an embedded store take less time than to hand them to another."""
 
+import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,3 +37,17 @@ class AtOnce:
             ended_s = self._monotonic()
             if ended_s - began_s > SLOW_S:
                 self._apart_until_s = ended_s + APART_S
+
+    async def read_or_wait(
+        self, read: Callable[[], T | None], wait: Callable[[], T], *, threads: Executor, timeout_s: float
+    ) -> T:
+        """Return what ``read`` returns, or where it would wait what ``wait`` does in one of ``threads``.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        found = self.read(read)
+        if found is not None:
+            return found
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.get_running_loop().run_in_executor(threads, wait)

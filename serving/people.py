@@ -130,14 +130,12 @@ class PeopleReader:
     async def _found(self, user_id: UserId, *, service: str, at_ms: int) -> Mapping[UserId, OnlineState]:
         """Return the state of ``user_id``; raises whatever a store raises, or TimeoutError."""
         at_once = self._read_at_once
-        if at_once is not None:
-            found = self._at_once.read(lambda: at_once([user_id], service=service, at_ms=at_ms))
-            if found is not None:
-                return found
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, lambda: self._features.read([user_id], service=service, at_ms=at_ms)
-            )
+        return await self._at_once.read_or_wait(
+            lambda: None if at_once is None else at_once([user_id], service=service, at_ms=at_ms),
+            lambda: self._features.read([user_id], service=service, at_ms=at_ms),
+            threads=self._threads,
+            timeout_s=READ_TIMEOUT_S,
+        )
 
     def _own(self, user_id: UserId, after: Mapping[int, int]) -> Mapping[int, int]:
         """Return the part of the token that concerns the person: one partition where the token names it."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bespoke.errors import BundleError
 from bespoke.models.arrays import AnyArray, FloatArray, RowArray
-from bespoke.models.index import EMPTY, BoolArray, Retrieved
+from bespoke.models.index import EMPTY, NOBODY, NOTHING, BoolArray, Retrieved
 from bespoke.vocabulary import CHUNK, chunk_starts
 
 EXACT_TO = 200_000
@@ -27,8 +27,6 @@ LANES = 32
 SAMPLE = 64
 """So many rows, at three places, are looked at to tell codes of other vectors."""
 LARGEST = 127
-NOTHING: FloatArray = np.zeros(0, dtype=np.float32)
-NOBODY: BoolArray = np.zeros(0, dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +148,8 @@ class NearestItems:
         k = min(k, len(self))
         if k <= 0:
             return Retrieved.none()
-        from bespoke.models.nearest_kernel import (
-            search_of,
-        )  # numba takes a second to load, and training needs no search
+        # numba takes a second to load, and training needs no search.
+        from bespoke.models.nearest_kernel import search_of
 
         codes = self.codes
         row_K, score_K = search_of(codes.code_IW.shape[1])(
@@ -178,20 +175,21 @@ class Directions:
     """Item vectors at length 1, made where they are asked for: no second table of them in memory."""
 
     def __init__(self, vector_ID: FloatArray) -> None:
-        self.vector_ID = vector_ID
+        # Without a copy where they are so already, mapped from a file or not.
+        self.vector_ID = np.ascontiguousarray(vector_ID, dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.vector_ID)
 
     def __getitem__(self, row_K: RowArray) -> FloatArray:
-        """Return the directions [K, D] of some rows; zeros where nothing is known of an item.
+        """Return the directions [K, D] of some rows; zeros for negative rows, and where nothing is known of an item.
 
         >>> Directions(np.array([[3, 4], [0, 0]], dtype=np.float32))[np.array([0, 1])].round(1).tolist()
         [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
         """
-        vector_KD = self.vector_ID[row_K]
-        length_K1 = np.linalg.norm(vector_KD, axis=1, keepdims=True)
-        direction_KD: FloatArray = vector_KD / np.maximum(length_K1, np.finfo(np.float32).tiny)
+        from bespoke.models.nearest_kernel import directions
+
+        direction_KD: FloatArray = directions(self.vector_ID, np.asarray(row_K, dtype=np.int32))
         return direction_KD
 
 

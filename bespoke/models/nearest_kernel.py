@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from bespoke.models.arrays import AnyArray, FloatArray, RowArray
+from bespoke.models.selection_kernel import holds, in_order, key, kth_score, least_first, places
 
 BLOCK = 256
 """Rows whose products are taken before any is looked at: short enough for the first cache."""
@@ -73,44 +74,6 @@ def _product(typing: Any, code_IW: Any, row: Any, query_W: Any, width: Any) -> t
     return types.int32(code_IW, row, query_W, width), generate
 
 
-def _holds(rows: RowArray, row: int) -> bool:
-    """Return whether ascending ``rows`` hold ``row``."""
-    first, end = 0, len(rows)
-    while first < end:
-        middle = (first + end) >> 1
-        if rows[middle] < row:
-            first = middle + 1
-        else:
-            end = middle
-    return first < len(rows) and rows[first] == row
-
-
-def _kth_highest(values: FloatArray, k: int) -> float:
-    """Return the ``k``-th highest of at least ``k`` values, which are put in another order.
-
-    Source: C. Hoare, Algorithm 65: Find (1961).
-    """
-    low, high, wanted = 0, len(values) - 1, k - 1
-    while low < high:
-        pivot, left, right = values[(low + high) >> 1], low, high
-        while left <= right:
-            while values[left] > pivot:
-                left += 1
-            while values[right] < pivot:
-                right -= 1
-            if left <= right:
-                values[left], values[right] = values[right], values[left]
-                left += 1
-                right -= 1
-        if wanted <= right:
-            high = right
-        elif wanted >= left:
-            low = left
-        else:
-            break
-    return float(values[wanted])
-
-
 def _drop(row_C: RowArray, high_C: FloatArray, low_C: FloatArray, count: int, least: np.float32) -> int:
     """Keep those of the first ``count`` candidates whose upper bound is not below ``least``; return how many."""
     kept = 0
@@ -159,14 +122,37 @@ def _scores(
     return score_C
 
 
+def _directions(vector_ID: FloatArray, row_K: RowArray) -> FloatArray:
+    """Return the vectors [K, D] of some rows at length 1; zeros for negative rows, and where nothing is known."""
+    dimensions = vector_ID.shape[1]
+    vector_KD = np.zeros((len(row_K), dimensions), dtype=np.float32)
+    for place in range(len(row_K)):
+        row, square = row_K[place], np.float32(0.0)
+        if row < 0:
+            continue
+        for d in range(dimensions):
+            square += vector_ID[row, d] * vector_ID[row, d]
+        length = max(np.sqrt(square), np.finfo(np.float32).tiny)
+        for d in range(dimensions):
+            vector_KD[place, d] = vector_ID[row, d] / length
+    return vector_KD
+
+
 _FAST = {"contract", "nsz", "reassoc"}
 ask_ahead = intrinsic(_ask_ahead)
 product = intrinsic(prefer_literal=True)(_product)
-holds = numba.njit(cache=True)(_holds)
-kth_highest = numba.njit(cache=True)(_kth_highest)
 drop = numba.njit(cache=True)(_drop)
 query_codes = numba.njit(cache=True)(_query_codes)
 scores = numba.njit(cache=True, fastmath=_FAST)(_scores)
+
+directions = numba.njit(
+    types.float32[:, ::1](
+        types.Array(types.float32, 2, "C", readonly=True), types.Array(types.int32, 1, "C", readonly=True)
+    ),
+    nogil=True,
+    fastmath=_FAST,
+    cache=True,
+)(_directions)
 
 _FLOATS = types.Array(types.float32, 1, "C", readonly=True)
 _SIGNATURE = types.Tuple((types.Array(types.int32, 1, "C"), types.Array(types.float32, 1, "C")))(  # type: ignore[no-untyped-call]
@@ -230,7 +216,7 @@ def search_of(width: int) -> Callable[..., tuple[RowArray, FloatArray]]:
             exclude: more of them.
         """
         rows, plus, barred = len(code_IW), len(plus_I) > 0, len(barred_I) > 0
-        exclude = np.sort(exclude)
+        excluded = places(exclude)
         query_W, squares = np.empty(width, dtype=np.int16), 0.0
         step, off = query_codes(query_D, query_W)
         for value in query_D:
@@ -266,7 +252,7 @@ def search_of(width: int) -> Callable[..., tuple[RowArray, FloatArray]]:
                 continue
             for b in range(size):
                 row = start + b
-                if high_B[b] < least or (barred and barred_I[row]) or holds(exclude, row):
+                if high_B[b] < least or (barred and barred_I[row]) or holds(excluded, exclude, row):
                     continue
                 if plus and later:
                     high_B[b] += weight * plus_I[row]
@@ -278,7 +264,7 @@ def search_of(width: int) -> Callable[..., tuple[RowArray, FloatArray]]:
                 )
                 count += 1
             if count >= full:
-                least = np.float32(kth_highest(low_C[:count].copy(), k))
+                least = np.float32(kth_score(row_C[:count], low_C[:count], k))
                 count = drop(row_C, high_C, low_C, count, least)
                 full = count + max(2 * k, count, LEAST_KEPT)
                 if full + BLOCK > room:
@@ -287,13 +273,15 @@ def search_of(width: int) -> Callable[..., tuple[RowArray, FloatArray]]:
                     high_C = np.concatenate((high_C[:count], np.empty(room - count, dtype=np.float32)))
                     low_C = np.concatenate((low_C[:count], np.empty(room - count, dtype=np.float32)))
         if count > k:
-            count = drop(row_C, high_C, low_C, count, np.float32(kth_highest(low_C[:count].copy(), k)))
+            count = drop(row_C, high_C, low_C, count, np.float32(kth_score(row_C[:count], low_C[:count], k)))
         if count > most:
-            count = drop(row_C, high_C, low_C, count, np.float32(kth_highest(high_C[:count].copy(), most)))
+            count = drop(row_C, high_C, low_C, count, np.float32(kth_score(row_C[:count], high_C[:count], most)))
         score_C = scores(row_C[:count], vector_ID, length_I, plus_I, query_D, weight)
-        # Candidates stand in the order of rows, so that of equal scores the smaller row comes first.
-        order_K = np.argsort(-score_C, kind="mergesort")[:k]
-        return row_C[order_K], score_C[order_K]
+        numbers = np.empty(count, dtype=np.int64)
+        for c in range(count):
+            numbers[c] = key(score_C[c], row_C[c])
+        least_first(numbers, k)
+        return in_order(numbers[: min(k, count)])
 
     compiled: Callable[..., tuple[RowArray, FloatArray]] = numba.njit(
         _SIGNATURE, nogil=True, fastmath=_FAST, cache=True

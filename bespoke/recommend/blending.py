@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bespoke.models.arrays import FloatArray, RowArray
+from bespoke.models.index import EMPTY, NOTHING
 from bespoke.models.retrieval import Retrieved
 from bespoke.recommend.settings import Blend
 from bespoke.recommend.trace import NO_RANK
@@ -13,7 +14,6 @@ from bespoke.recommend.trace import NO_RANK
 RANK_OFFSET = 60.0
 """What is added to a rank before it is inverted, so that the first places do not decide alone."""
 NO_SOURCE = -1
-NOTHING: FloatArray = np.zeros(0, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,7 @@ def blend(drawn: Sequence[Drawn], how: Blend) -> Blended:
     Methods".
     """
     if not drawn:
-        nothing = np.zeros(0, dtype=np.int32)
-        return Blended((), nothing, np.zeros(0, dtype=np.float32), np.zeros((0, 0), dtype=np.int32), nothing)
+        return Blended((), EMPTY, NOTHING, np.zeros((0, 0), dtype=np.int32), EMPTY)
     from bespoke.recommend.kernels import fused
 
     start_S1 = np.zeros(len(drawn) + 1, dtype=np.int64)

@@ -85,7 +85,7 @@ class Engine:
         if pipeline.filter is not None:
             mask_T = mask_T & parse_expression(pipeline.filter).mask(table)
         placed = [sources.model, *(sources.pointed[name] for name in pipeline.pointers if name in sources.pointed)]
-        vectors = next((one for one in placed if one is not None and one.vector_ID is not None), None)
+        vectors = next((one for one in placed if one is not None and one.points is not None), None)
         return cls(pipeline, sources, Masks(table, Allowed(mask_T)), book or RuleBook.of(rules, table), vectors)
 
     def recommend(self, request: Request, *, timer: Callable[[], float] = time.perf_counter) -> Decision:
@@ -230,7 +230,7 @@ class Engine:
         if self.sources.popular is None:
             return known
         mask_T &= may_T & ~self._barred(moment)
-        more = self.sources.popular.take(k=MOST_PROMOTED, allowed=Allowed(mask_T), exclude_T=np.sort(known))
+        more = self.sources.popular.take(k=MOST_PROMOTED, allowed=Allowed(mask_T), exclude_T=known)
         return np.concatenate([known, more.row_K])
 
     def _own_lines(self, request: Request, made: "_Made", row_K: RowArray) -> dict[int, list[Recent]]:

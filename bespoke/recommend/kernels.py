@@ -13,33 +13,11 @@ import numpy.typing as npt
 from numba import types
 
 from bespoke.models.arrays import FloatArray, RowArray, TimeArray
-from bespoke.models.nearest_kernel import holds
+from bespoke.models.selection_kernel import holds, place_of, places, table_for
 
 IndexArray = npt.NDArray[np.int64]
 ValueArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-
-FREE = -1
-"""No place."""
-SPREAD = 0x9E3779B97F4A7C15
-"""2**64 over the golden ratio: neighbouring rows times this are far apart (Knuth, TAOCP 3, 6.4)."""
-
-
-def _slots_for(count: int) -> IndexArray:
-    """Return a free table of places for so many distinct rows: a power of two, at most half of it taken."""
-    size = 16
-    while size < 2 * count:
-        size *= 2
-    return np.full(size, FREE, dtype=np.int64)
-
-
-def _slot_of(slot_H: IndexArray, row_C: RowArray, row: int) -> np.int64:
-    """Return the slot that holds the place of ``row`` in ``row_C``, or the free one where it belongs."""
-    last = len(slot_H) - 1
-    slot = np.int64((np.uint64(row) * np.uint64(SPREAD)) >> np.uint64(32)) & last
-    while slot_H[slot] != FREE and row_C[slot_H[slot]] != row:
-        slot = (slot + 1) & last
-    return slot
 
 
 def _product(one_D: FloatArray, other_D: FloatArray) -> np.float32:
@@ -49,8 +27,6 @@ def _product(one_D: FloatArray, other_D: FloatArray) -> np.float32:
     return total
 
 
-slots_for = numba.njit(cache=True)(_slots_for)
-slot_of = numba.njit(cache=True)(_slot_of)
 product = numba.njit(fastmath={"contract", "nsz", "reassoc"}, cache=True)(_product)
 """Sums in any order, so that several numbers are multiplied at once."""
 
@@ -86,17 +62,17 @@ def _fused(
         The rows [C], their scores [C], their ranks [C, S] and the source that speaks most for each [C].
     """
     sources = len(weight_S)
-    found_C, slot_H, count = np.empty(len(row_N), dtype=np.int32), slots_for(len(row_N)), 0
+    found_C, table, count = np.empty(len(row_N), dtype=np.int32), table_for(len(row_N)), 0
     rank_NS = np.empty((len(row_N), sources), dtype=np.int32)
     for source in range(sources):
         for n in range(start_S1[source], start_S1[source + 1]):
-            slot = slot_of(slot_H, found_C, row_N[n])
-            if slot_H[slot] == FREE:
-                slot_H[slot], found_C[count] = count, row_N[n]
+            place = place_of(table, found_C, row_N[n])
+            if table[place] < 0:
+                table[place], found_C[count] = count, row_N[n]
                 for other in range(sources):
                     rank_NS[count, other] = no_rank
                 count += 1
-            rank_NS[slot_H[slot], source] = n - start_S1[source]
+            rank_NS[table[place], source] = n - start_S1[source]
     value_C, best_N, highest = np.empty(count), np.empty(count, dtype=np.int32), 0.0
     for c in range(count):
         total, most, best = 0.0, 0.0, 0
@@ -145,21 +121,21 @@ fused = numba.njit(
 
 def _interleaved(row_N: RowArray, start_S1: IndexArray, k: int) -> RowArray:
     """Return the first of each list, then the second of each, and so on: ``k`` distinct rows at most."""
-    row_K, slot_H, count, place, ended = np.empty(k, dtype=np.int32), slots_for(k), 0, 0, False
+    row_K, table, count, turn, ended = np.empty(k, dtype=np.int32), table_for(k), 0, 0, False
     while not ended:
         ended = True
         for source in range(len(start_S1) - 1):
-            n = start_S1[source] + place
+            n = start_S1[source] + turn
             if n >= start_S1[source + 1]:
                 continue
             if count == k:
                 return row_K
             ended = False
-            slot = slot_of(slot_H, row_K, row_N[n])
-            if slot_H[slot] == FREE:
-                slot_H[slot], row_K[count] = count, row_N[n]
+            place = place_of(table, row_K, row_N[n])
+            if table[place] < 0:
+                table[place], row_K[count] = count, row_N[n]
                 count += 1
-        place += 1
+        turn += 1
     return row_K[:count]
 
 
@@ -167,12 +143,12 @@ interleaved = numba.njit(types.int32[::1](_ROWS, _PLACES, types.int64), nogil=Tr
 
 
 def _permitted(row_N: RowArray, mask_T: BoolArray, exclude_T: RowArray, k: int) -> IndexArray:
-    """Return the places of the first ``k`` rows that the mask allows and ascending ``exclude_T`` does not hold."""
-    place_K, count = np.empty(min(k, len(row_N)), dtype=np.int64), 0
+    """Return the places of the first ``k`` rows that the mask allows and ``exclude_T`` does not hold."""
+    place_K, excluded, count = np.empty(min(k, len(row_N)), dtype=np.int64), places(exclude_T), 0
     for n in range(len(row_N)):
         if count == len(place_K):
             break
-        if mask_T[row_N[n]] and not holds(exclude_T, row_N[n]):
+        if mask_T[row_N[n]] and not holds(excluded, exclude_T, row_N[n]):
             place_K[count] = n
             count += 1
     return place_K[:count]
@@ -221,27 +197,6 @@ def _weightiest(
 weightiest = numba.njit(
     types.int64[::1](_ROWS, _PLACES, _ROWS, types.int64, types.float64, types.int64), nogil=True, cache=True
 )(_weightiest)
-
-
-def _directions(vector_ID: FloatArray, item_T: RowArray, row_M: RowArray) -> FloatArray:
-    """Return the vectors [M, D] of the table's rows at length 1; zeros where there is none."""
-    dimensions = vector_ID.shape[1]
-    vector_MD = np.zeros((len(row_M), dimensions), dtype=np.float32)
-    for m in range(len(row_M)):
-        own = item_T[row_M[m]]
-        if own < 0:
-            continue
-        length = max(np.sqrt(product(vector_ID[own], vector_ID[own])), np.finfo(np.float32).tiny)
-        for d in range(dimensions):
-            vector_MD[m, d] = vector_ID[own, d] / length
-    return vector_MD
-
-
-directions = numba.njit(
-    types.float32[:, ::1](_array(types.float32, 2), _ROWS, _ROWS),
-    nogil=True,
-    cache=True,
-)(_directions)
 
 
 def _diversified(
@@ -334,13 +289,9 @@ diversified = numba.njit(
 
 def _places_of(wanted_K: RowArray, row_C: RowArray) -> IndexArray:
     """Return the place of each wanted row among ``row_C``; -1 where it is not among them."""
-    slot_H, place_K = slots_for(len(row_C)), np.empty(len(wanted_K), dtype=np.int64)
-    for c in range(len(row_C)):
-        slot = slot_of(slot_H, row_C, row_C[c])
-        if slot_H[slot] == FREE:
-            slot_H[slot] = c
+    table, place_K = places(row_C), np.empty(len(wanted_K), dtype=np.int64)
     for k in range(len(wanted_K)):
-        place_K[k] = slot_H[slot_of(slot_H, row_C, wanted_K[k])]
+        place_K[k] = table[place_of(table, row_C, wanted_K[k])]
     return place_K
 
 

@@ -14,6 +14,7 @@ from bespoke.models.arrays import FloatArray, RowArray
 from bespoke.models.base import Model
 from bespoke.models.history import History
 from bespoke.models.index import EMPTY
+from bespoke.models.nearest import Directions
 from bespoke.models.retrieval import Retrieved, item_vectors, retrieve, similar
 from bespoke.vocabulary import Vocabulary
 
@@ -44,8 +45,8 @@ class PlacedModel:
     """The table's row of each of the model's items."""
     item_T1: RowArray
     """The model's row of each item of the table, -1 where it has none; and -1 at the end, for rows of -1."""
-    vector_ID: FloatArray | None
-    """Its items' vectors, of any length."""
+    points: Directions | None
+    """Its items' vectors, of length 1 where they are asked for."""
     _barred: WeakKeyDictionary[Allowed, BoolArray] = field(default_factory=WeakKeyDictionary, repr=False)
 
     @classmethod
@@ -54,10 +55,7 @@ class PlacedModel:
         row_I = table.items.rows(model.vocabulary.ids)
         item_T1 = np.full(len(table) + 1, -1, dtype=np.int32)
         item_T1[row_I] = np.arange(len(row_I), dtype=np.int32)
-        vectors = item_vectors(model)
-        # Without a copy where they are so already, mapped from a file or not.
-        vector_ID = None if vectors is None else np.ascontiguousarray(vectors.vector_ID, dtype=np.float32)
-        return cls(name, model, table.items, row_I, item_T1, vector_ID)
+        return cls(name, model, table.items, row_I, item_T1, item_vectors(model))
 
     def over(self, table: ItemTable) -> Self:
         """Return it in a table that has the same items in the same rows, and perhaps more after them."""
@@ -90,11 +88,7 @@ class PlacedModel:
 
     def directions(self, rows: RowArray) -> FloatArray | None:
         """Return the vectors of the table's ``rows`` at length 1; zeros where there is none."""
-        from bespoke.recommend.kernels import directions
-
-        if self.vector_ID is None:
-            return None
-        return directions(self.vector_ID, self.item_T1, rows)
+        return None if self.points is None else self.points[self.item_T1.take(rows)]
 
     def _look_up(self, history: History) -> None:
         """Give the model its rows of the person's lines, from the table's, which are looked up once for all models."""
@@ -135,7 +129,7 @@ class RankedList:
         return cls(name, row_N, (1.0 / np.arange(1, len(row_N) + 1)).astype(np.float32))
 
     def take(self, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
-        """Return the first ``k`` that are allowed and not among ``exclude_T``, which ascend."""
+        """Return the first ``k`` that are allowed and not among ``exclude_T``."""
         from bespoke.recommend.kernels import permitted
 
         place_K = permitted(self.row_N, allowed.mask_T, exclude_T, k)
