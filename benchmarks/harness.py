@@ -57,7 +57,7 @@ def repeat(name: str, run: Callable[[], Figures], *, options: argparse.Namespace
         kept = {**result, "about": about, "each_run": each}
         path.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     if options.json:
-        print(orjson.dumps(result).decode(), flush=True)
+        print(orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY).decode(), flush=True)
 
 
 def _overall(name: str, values: Sequence[float]) -> float:

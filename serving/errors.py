@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
 INTERNAL = "the request failed; nothing is known to be wrong with it"
+OVERLOADED = "too many requests at once; try again"
 NO_ROUTE = "none"
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="bespoke", charset="UTF-8"'}
 

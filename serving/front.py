@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.admission import Admission
-from serving.errors import INTERNAL, error_bytes
+from serving.errors import INTERNAL, OVERLOADED, error_bytes
 from serving.logs import place_of
 from serving.metrics import Metrics
 
@@ -60,7 +60,7 @@ def _refusal(status: int, code: str, message: str, *headers: tuple[bytes, bytes]
     return status, [_JSON, (b"content-length", str(len(body)).encode()), *headers], body
 
 
-_OVERLOADED = _refusal(503, "overloaded", "too many requests at once; try again", _RETRY_AFTER)
+_OVERLOADED = _refusal(503, "overloaded", OVERLOADED, _RETRY_AFTER)
 _TOO_MANY_STREAMS = _refusal(503, "overloaded", "too many streams at once; try again", _RETRY_AFTER)
 _FAILED = _refusal(500, "internal", INTERNAL)
 

@@ -1,20 +1,23 @@
 """How Serve's HAProxy is started: its side ports on loopback, our own words where nothing answers, and TLS.
 
 Serve writes HAProxy's configuration and has no setting for any of this, but it starts the program that it is told to:
-a script which completes the configuration and then becomes HAProxy.
+a script which completes the configuration (``serving/haproxy_config.py``) and then becomes HAProxy.
 """
 
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from bespoke.errors import ConfigError
-from serving.errors import error_bytes
+from serving import haproxy_config
+from serving.errors import OVERLOADED, error_bytes
 from storage.settings import Settings
 
 STARTER = "haproxy"
 """Name of the script in the ingress folder."""
 _UNAVAILABLE = "503.http"
+_OVERLOADED = "overloaded.json"
 _TLS = "tls.cfg"
 
 
@@ -54,6 +57,7 @@ def https_of(settings: Settings) -> Https | None:
 def write_starter(folder: Path, *, http_port: int, https: Https | None) -> None:
     """Write the script and what it needs into ``folder``."""
     (folder / _UNAVAILABLE).write_bytes(_unavailable())
+    (folder / _OVERLOADED).write_bytes(error_bytes("overloaded", OVERLOADED))
     (folder / _TLS).write_text("" if https is None else _tls(https, http_port))
     script = folder / STARTER
     script.write_text(_script(folder))
@@ -88,15 +92,14 @@ backend bespoke_http from bespoke
 def _script(folder: Path) -> str:
     """Return the script; Serve calls it as ``haproxy -db -f CONFIGURATION ...``, each time it has written that anew."""
     at = shlex.quote(str(folder))
+    # Isolated and without site packages: it starts in some ten milliseconds.
+    complete = shlex.join((sys.executable, "-IS", str(Path(haproxy_config.__file__).resolve())))
     return f"""\
 #!/bin/sh
 program={shlex.quote(_program())}
 [ "$1" = -db ] && [ "$2" = -f ] || exec "$program" "$@"
 written="$3"
-sed -i \\
-    -e 's/^\\( *bind \\)\\*\\{{0,1\\}}\\(:[0-9]*\\)$/\\1127.0.0.1\\2/' \\
-    -e 's#^\\( *errorfile 50[234] \\).*#\\1'{at}'/{_UNAVAILABLE}#' \\
-    "$written"
+{complete} "$written" {at}/{_UNAVAILABLE} {at}/{_OVERLOADED} || exit
 shift 3
 exec "$program" -db -f "$written" -f {at}/{_TLS} "$@"
 """

@@ -29,6 +29,9 @@ INGRESS_ENV: Mapping[str, str] = {
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "1s",
     # Ray's default, 15, lets whatever else runs on the machine go first, training among it. Who answers comes first.
     "RAY_worker_niceness": "0",
+    # One thread answers over HTTP and decides. With two, a finished answer waits for the interpreter while the next is
+    # made, a body once more after its header. No more than haproxy_config.AT_WORK wait here for one another.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     # Stands in front of Serve's own code in every process: see serving.front.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.front:middlewares",
     # Serve's defaults are an hour and no limit. A request ends long before, by the edge's own timeout.
