@@ -8,6 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 RowArray = npt.NDArray[np.int32]
 
@@ -27,7 +28,7 @@ class Vocabulary(Generic[IdT]):
     [1, -1]
     """
 
-    __slots__ = ("_row_of", "ids")
+    __slots__ = ("_column", "_row_of", "ids")
 
     def __init__(self, ids: Iterable[IdT] = ()) -> None:
         """Number ``ids`` from 0.
@@ -36,6 +37,7 @@ class Vocabulary(Generic[IdT]):
             ValueError: an id comes twice.
         """
         self.ids: tuple[IdT, ...] = tuple(ids)
+        self._column: pa.StringArray | None = None
         self._row_of: dict[IdT, int] = {}
         for first in chunk_starts(len(self.ids)):
             chunk = self.ids[first : first + CHUNK]
@@ -49,7 +51,9 @@ class Vocabulary(Generic[IdT]):
         Raises:
             ValueError: an id comes twice, or is missing.
         """
-        return cls(texts(ids))  # type: ignore[arg-type]
+        made = cls(texts(ids))  # type: ignore[arg-type]
+        made._column = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+        return made
 
     def extended(self, ids: Sequence[IdT]) -> "Vocabulary[IdT]":
         """Return a vocabulary with ``ids`` after its own; those that it holds already keep their row.
@@ -57,14 +61,28 @@ class Vocabulary(Generic[IdT]):
         >>> Vocabulary(["a", "b"]).extended(["b", "c"]).ids
         ('a', 'b', 'c')
         """
-        new = [id for id in dict.fromkeys(ids) if id not in self._row_of]
+        row_of, new = self._row_of.copy(), list[IdT]()
+        for first in chunk_starts(len(ids)):
+            for id in ids[first : first + CHUNK]:
+                if id not in row_of:
+                    row_of[id] = len(row_of)
+                    new.append(id)
         if not new:
             return self
         longer: Vocabulary[IdT] = Vocabulary()
-        longer.ids = (*self.ids, *new)
-        longer._row_of = self._row_of.copy()
-        longer._row_of.update(zip(new, range(len(self.ids), len(longer.ids)), strict=True))
+        longer.ids, longer._row_of = (*self.ids, *new), row_of
+        if self._column is not None:
+            longer._column = pa.concat_arrays([self._column, pa.array(new, self._column.type)])
         return longer
+
+    @property
+    def column(self) -> "pa.StringArray":
+        """The same ids as an Arrow column."""
+        if self._column is None:
+            starts = chunk_starts(len(self))
+            parts = [pa.array(self.ids[first : first + CHUNK], pa.string()) for first in starts]
+            self._column = pa.concat_arrays(parts) if parts else pa.array([], pa.string())
+        return self._column
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,8 +95,7 @@ class Vocabulary(Generic[IdT]):
             return True
         if not isinstance(other, Vocabulary) or len(self) != len(other):
             return False
-        starts = chunk_starts(len(self))
-        return all(self.ids[first : first + CHUNK] == other.ids[first : first + CHUNK] for first in starts)
+        return self.ids == other.ids if len(self) <= CHUNK else self.column.equals(other.column)
 
     def __hash__(self) -> int:
         return hash((len(self.ids), self.ids[:1], self.ids[-1:]))
@@ -100,6 +117,29 @@ class Vocabulary(Generic[IdT]):
             chunk = ids[first : first + CHUNK]
             row_N[first : first + CHUNK] = np.fromiter(map(row_of.get, chunk, repeat(-1)), np.int32, len(chunk))
         return row_N
+
+    def rows_of(self, other: "Vocabulary[IdT]") -> RowArray:
+        """Return the row of each id of another vocabulary, -1 where it is unknown; without the interpreter's lock.
+
+        >>> Vocabulary(["a", "b"]).rows_of(Vocabulary(["b", "?"])).tolist()
+        [1, -1]
+        """
+        if len(other) <= CHUNK:
+            return self.rows(other.ids)
+        if self == other:
+            return np.arange(len(self), dtype=np.int32)
+        row_N: RowArray = pc.fill_null(pc.index_in(other.column, value_set=self.column), -1).to_numpy()
+        return row_N
+
+    def stands_at(self, row_N: RowArray, other: "Vocabulary[IdT]") -> bool:
+        """Return whether each id of another vocabulary has the row here that it is said to have.
+
+        >>> Vocabulary(["a", "b"]).stands_at(np.array([1]), Vocabulary(["b"]))
+        True
+        """
+        if row_N.max(initial=-1) >= len(self):
+            return False
+        return bool(self.column.take(pa.array(row_N)).equals(other.column))
 
     def _require_distinct(self) -> None:
         if repeated := len(self.ids) - len(self._row_of):

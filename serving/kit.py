@@ -54,20 +54,9 @@ class Kit:
         distinct = {reference(bundle): bundle for _, bundle in sorted(bundles.items())}
         same_bundles = list(distinct) == list(before.shelves)
         base = before.base if same_bundles else table_of(distinct.values())
-        # Another version mostly knows the same items: then what was looked up for the others still holds.
-        same_items = same_bundles or base.items == before.base.items
         same_table = same_bundles and overlay.seq == before.overlay.seq
         table = before.table if same_table else overlay.over(base)
-        shelves = (
-            before.shelves
-            if same_table
-            else {
-                name: before.shelves[name].over(table)
-                if same_items and name in before.shelves
-                else Shelf.of(name, bundle, table)
-                for name, bundle in distinct.items()
-            }
-        )
+        shelves = before.shelves if same_table else _shelves(distinct, table, before.shelves)
         same_rules = same_table and recipes.rules == before.recipes.rules
         book = before.book if same_rules and before.book is not None else RuleBook.of(recipes.rules, table)
         engines = before._engines if same_rules and recipes == before.recipes and _same(bundles, before.bundles) else {}
@@ -116,6 +105,15 @@ class Kit:
 def reference(bundle: Bundle) -> str:
     """Return ``name@version`` of a bundle."""
     return f"{bundle.manifest.name}@{bundle.manifest.version}"
+
+
+def _shelves(bundles: Mapping[str, Bundle], table: ItemTable, before: Mapping[str, Shelf]) -> dict[str, Shelf]:
+    """Return each bundle in the table. Where its items stand as they did before, nothing is looked up anew."""
+    shelves = {}
+    for name, bundle in bundles.items():
+        moved = before[name].over(table) if name in before else None
+        shelves[name] = moved or Shelf.of(name, bundle, table)
+    return shelves
 
 
 def _same(bundles: Mapping[str, Bundle], others: Mapping[str, Bundle]) -> bool:

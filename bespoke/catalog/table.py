@@ -5,6 +5,7 @@ Shapes: T items of the table, L levels of its deepest category path, E entries o
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Self
 
 import numpy as np
@@ -118,11 +119,11 @@ class ItemTable:
             return other
         if self.items == other.items:
             return self
-        new_O = self.items.rows(other.items.ids) < 0
+        new_O = self.items.rows_of(other.items) < 0
         if not new_O.any():
             return self
         more = other.arrow.filter(pa.array(new_O))
-        new = [other.items.ids[row] for row in np.flatnonzero(new_O).tolist()]
+        new = tuple(compress(other.items.ids, new_O.tolist()))
         return _from_parts([self.arrow, more], self.items.extended(new))
 
     def changed(self, items: Sequence[Item]) -> "ItemTable":

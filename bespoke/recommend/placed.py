@@ -52,17 +52,14 @@ class PlacedModel:
     @classmethod
     def of(cls, name: str, model: Model, table: ItemTable) -> Self:
         """Place ``model`` in ``table``, which holds all of its items."""
-        row_I = table.items.rows(model.vocabulary.ids)
-        item_T1 = np.full(len(table) + 1, -1, dtype=np.int32)
-        item_T1[row_I] = np.arange(len(row_I), dtype=np.int32)
-        return cls(name, model, table.items, row_I, item_T1, item_vectors(model))
+        row_I = table.items.rows_of(model.vocabulary)
+        return cls(name, model, table.items, row_I, _items_at(row_I, table), item_vectors(model))
 
-    def over(self, table: ItemTable) -> Self:
-        """Return it in a table that has the same items in the same rows, and perhaps more after them."""
-        item_T1 = np.full(len(table) + 1, -1, dtype=np.int32)
-        both = min(len(item_T1), len(self.item_T1)) - 1
-        item_T1[:both] = self.item_T1[:both]
-        return replace(self, items=table.items, item_T1=item_T1, _barred=WeakKeyDictionary())
+    def over(self, table: ItemTable) -> Self | None:
+        """Return it in a table that has its items in the same rows, whatever else it holds; None where it has not."""
+        if not table.items.stands_at(self.row_I, self.model.vocabulary):
+            return None
+        return replace(self, items=table.items, item_T1=_items_at(self.row_I, table), _barred=WeakKeyDictionary())
 
     def retrieve(self, history: History, *, k: int, allowed: Allowed, exclude_T: RowArray) -> Retrieved:
         """Return the model's best ``k`` allowed items for a person, in rows of the table."""
@@ -112,6 +109,12 @@ class PlacedModel:
         if barred_I is None:
             barred_I = self._barred[allowed] = ~allowed.mask_T[self.row_I]
         return barred_I
+
+
+def _items_at(row_I: RowArray, table: ItemTable) -> RowArray:
+    item_T1 = np.full(len(table) + 1, -1, dtype=np.int32)
+    item_T1[row_I] = np.arange(len(row_I), dtype=np.int32)
+    return item_T1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ from typing import Self
 import numpy as np
 
 from bespoke.catalog import EMPTY_TABLE, Item, ItemTable
+from bespoke.events import ItemId
 from bespoke.models.arrays import RowArray
 from bespoke.models.bundle import Bundle
 from bespoke.recommend.placed import Allowed, CategoryLists, PlacedModel, RankedList
+from bespoke.vocabulary import Vocabulary
 
 POPULAR = "popular"
 BUNDLED_POPULAR = "bundled_popular"
@@ -28,13 +30,12 @@ class Shelf:
     @classmethod
     def of(cls, name: str, bundle: Bundle, table: ItemTable) -> Self:
         """Place a bundle in a table that holds all of its items."""
-        popular = table.items.rows(bundle.popular)
-        placed = PlacedModel.of(name, bundle.model, table)
-        return cls(bundle, placed, RankedList.of(BUNDLED_POPULAR, popular[popular >= 0]))
+        return cls(bundle, PlacedModel.of(name, bundle.model, table), _bundled(bundle, table))
 
-    def over(self, table: ItemTable) -> Self:
-        """Return it in a table that has the same items in the same rows, and perhaps more after them."""
-        return replace(self, placed=self.placed.over(table))
+    def over(self, table: ItemTable) -> Self | None:
+        """Return it in a table that has its items in the same rows, whatever else it holds; None where it has not."""
+        placed = self.placed.over(table)
+        return None if placed is None else replace(self, placed=placed, popular=_bundled(self.bundle, table))
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,25 @@ class Sources:
         return bool(may_T[self.model.row_I].any())
 
 
+def _bundled(bundle: Bundle, table: ItemTable) -> RankedList:
+    row_N = table.items.rows(bundle.popular)
+    return RankedList.of(BUNDLED_POPULAR, row_N[row_N >= 0])
+
+
 def table_of(bundles: Iterable[Bundle]) -> ItemTable:
     """Return all items of some bundles, described by the first that describes them; models' own items without words."""
-    table = EMPTY_TABLE
+    table, known = EMPTY_TABLE, list[Vocabulary[ItemId]]()
     for bundle in bundles:
-        table = table.merged(bundle.table)
-        ids = bundle.model.vocabulary.ids
-        unknown = np.flatnonzero(table.items.rows(ids) < 0)
-        if len(unknown):
-            table = table.merged(ItemTable.of([Item(ids[row]) for row in unknown]))
+        # Models of one training mostly know the same items: equal vocabularies are looked up once.
+        if bundle.table.items not in known:
+            table = table.merged(bundle.table)
+            known.append(bundle.table.items)
+        items = bundle.model.vocabulary
+        if items not in known:
+            table = table.merged(
+                ItemTable.of([Item(items.ids[row]) for row in np.flatnonzero(table.items.rows_of(items) < 0)])
+            )
+            known.append(items)
     return table
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bespoke.catalog import Item
+from bespoke.catalog import Item, ItemTable
 from bespoke.clock import DAY_MS
 from bespoke.events import ItemId, UserId
 from bespoke.expressions import parse_expression
@@ -94,6 +94,19 @@ def engine_of(
 @pytest.fixture(scope="module")
 def engine(blend: Bundle, popularity: Bundle) -> Engine:
     return engine_of(blend, popularity)
+
+
+def test_a_shelf_is_taken_over_only_where_its_items_stay(blend: Bundle, popularity: Bundle) -> None:
+    table = table_of([blend, popularity])
+    shelf = Shelf.of("blend", blend, table)
+    others = [Item(ItemId(f"p{number}x")) for number in range(7)]
+    renamed = table_of([blend]).merged(ItemTable.of(others))
+    taken, fresh = shelf.over(renamed), Shelf.of("blend", blend, renamed)
+    assert taken is not None and taken.placed.items is renamed.items
+    for name in ("row_I", "item_T1"):
+        np.testing.assert_array_equal(getattr(taken.placed, name), getattr(fresh.placed, name))
+    np.testing.assert_array_equal(taken.popular.row_N, fresh.popular.row_N)
+    assert shelf.over(table_of([popularity, blend])) is None
 
 
 def bought(*items: str, days_ago: int = 2) -> tuple[Recent, ...]:

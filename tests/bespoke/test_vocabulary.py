@@ -38,3 +38,20 @@ def test_extending_keeps_the_rows_and_the_shorter_one_as_they_were() -> None:
     assert long.ids == ("a", "b", "c", "d") and long.row("d") == 3
     assert short.ids == ("a", "b") and "c" not in short
     assert short.extended(["b"]) is short
+
+
+@pytest.mark.parametrize("count", [3, len(MANY)])
+def test_rows_of_another_vocabulary_are_those_of_its_ids(count: int) -> None:
+    here, other = Vocabulary(MANY), Vocabulary([*MANY[-count:][::-1], "?"])
+    assert here.rows_of(other).tolist() == here.rows(other.ids).tolist()
+    assert here.rows_of(Vocabulary(MANY)).tolist() == list(range(len(MANY)))
+    longer = Vocabulary[str].from_arrow(pa.array(MANY)).extended(["?"])
+    assert longer.rows_of(other).tolist() == longer.rows(other.ids).tolist()
+
+
+def test_a_vocabulary_tells_whether_ids_have_the_rows_that_they_had() -> None:
+    other = Vocabulary(MANY[1:])
+    row_N = Vocabulary(MANY).rows_of(other)
+    assert Vocabulary(["another", *MANY[1:], "more"]).stands_at(row_N, other)
+    assert not Vocabulary(MANY[1:]).stands_at(row_N, other), "all moved by one, and the last row is gone"
+    assert not Vocabulary(["more", MANY[0], *MANY[1:]]).stands_at(row_N, other), "all moved by one"
