@@ -138,7 +138,8 @@ def create_recommender(
     log, control = open_event_log(settings.log_url), ControlStore(settings.control_url)
     features, items = features or OnlineFeatures(settings), OnlineItems(settings)
     bundles = BundleStore(settings.bundles_dir)
-    follower = SnapshotFollower(control, bundles, config_dir=settings.config_dir)
+    turns = settings.home / "snapshot.lock"
+    follower = SnapshotFollower(control, bundles, config_dir=settings.config_dir, turns=turns)
     assignments, health = Assignments(lambda: ServingState(settings.serving_url)), VersionHealth(control)
     exposures, feed, book = ExposureWriter(log), TransitionFeed(log), SegmentBook(settings.config_dir)
     reading = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")

@@ -2,12 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bespoke.errors import BespokeError
+from bespoke.errors import BespokeError, Unavailable
 from bespoke.experiments import InForce, parse_states
 from bespoke.models.bundle import Bundle, read_bundle
 from serving.pipelines import RecipeBook
@@ -15,6 +16,7 @@ from serving.snapshot import Snapshot, Wanted, build_snapshot
 from storage.bundles import BundleStore
 from storage.item_changes import LiveItem
 from storage.live_catalog import LiveCatalog
+from storage.lock import OwnerLock
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ RETRY_POLLS = 10
 REFUSED = "model.refused"
 """How the audit trail calls a version that a replica could not serve."""
 BY = "serving"
+TURN_S = 5.0
+"""So long a process waits at most for the others to have built theirs."""
 
 
 class FollowedStore(Protocol):
@@ -48,6 +52,7 @@ class SnapshotFollower:
         *,
         config_dir: Path,
         isolated: bool = False,
+        turns: Path | None = None,
         poll_s: float = POLL_S,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -58,6 +63,8 @@ class SnapshotFollower:
             bundles: where versions are loaded from.
             config_dir: the files that say how lists are made.
             isolated: whether this is the process of the variants that ask for one of their own.
+            turns: a file by which the processes of one machine build one after the other, so that the rest of them
+                have the processors for requests; None: each at once.
             poll_s: how often to look.
             now: tells the time of audit entries.
         """
@@ -66,6 +73,7 @@ class SnapshotFollower:
         self._recipes = RecipeBook(config_dir)
         self._catalog = LiveCatalog(control)
         self._isolated = isolated
+        self._turns = turns
         self._poll_s = poll_s
         self._now = now
         self._seen: Wanted | None = None
@@ -124,7 +132,8 @@ class SnapshotFollower:
         if wanted == self._seen and not due:
             return
         previous = self._snapshot
-        self._snapshot = build_snapshot(wanted, previous=previous, load=self._load, keep_context=self._keep_context)
+        with self._turn():
+            self._snapshot = build_snapshot(wanted, previous=previous, load=self._load, keep_context=self._keep_context)
         if self._snapshot.active != previous.active:
             logger.info("serving %s", self._snapshot.active)
         self._tell_refused(self._snapshot)
@@ -133,6 +142,16 @@ class SnapshotFollower:
     def _run(self) -> None:
         while not self._closing.wait(self._poll_s):
             self.poll()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the others, but for the first snapshot: nobody is answered before there is one."""
+        with ExitStack() as stack:
+            if self._turns is not None and self._seen is not None:
+                # Held by somebody for too long, or no file can be written: no reason to serve the old version.
+                with suppress(Unavailable):
+                    stack.enter_context(OwnerLock(self._turns, timeout_s=TURN_S))
+            yield
 
     def _read(self) -> Wanted:
         pointers, states = dict(self._control.pointers()), dict(self._control.experiments())

@@ -26,7 +26,7 @@ PATH = "/api/v1/recommendations"
 AT_WORK = 2
 """Decisions in one replica: one is made, the next is there when it is done. A replica has one thread for them."""
 MAX_WAIT_S = 0.025
-BURST = 32
+BURST = 48
 """So many may wait where nothing was refused lately."""
 LATELY_S = 2
 GIVE_UP_S = 1
@@ -36,7 +36,7 @@ _SIDE_PORT = re.compile(r"^( *bind )\*?(:\d+)$", re.MULTILINE)
 _ERROR_FILE = re.compile(r"^( *errorfile 50[234] ).*$", re.MULTILINE)
 _FIRST_ROUTE = re.compile(r"^ *use_backend ", re.MULTILINE)
 _BACKEND = re.compile(rf"^backend {RECOMMENDER}\n((?: .*\n|\n)*)", re.MULTILINE)
-_SERVER = re.compile(r"^ *server (\S+) (\S+) (.*)$", re.MULTILINE)
+_REPLICA = re.compile(r"^ *server (?!.* backup).*$", re.MULTILINE)
 
 
 def completed(written: str, *, unavailable: Path, overloaded: Path) -> str:
@@ -52,11 +52,10 @@ def completed(written: str, *, unavailable: Path, overloaded: Path) -> str:
     text = _SIDE_PORT.sub(r"\g<1>127.0.0.1\g<2>", written)
     text = _ERROR_FILE.sub(rf"\g<1>{unavailable}", text)
     found, route = _BACKEND.search(text), _FIRST_ROUTE.search(text)
-    servers = [] if found is None else [_server(*server) for server in _SERVER.findall(found[1])]
-    if route is None or not servers:
+    if found is None or route is None:
         return text
     text = f"{text[: route.start()]}{_route(overloaded)}{text[route.start() :]}"
-    return f"{text.rstrip()}\n{_backend(servers)}"
+    return f"{text.rstrip()}\n{_backend(found[1])}"
 
 
 def _route(overloaded: Path) -> str:
@@ -80,21 +79,14 @@ def _route(overloaded: Path) -> str:
 """
 
 
-def _server(name: str, address: str, how: str) -> str:
-    """Return a server that is up where Serve's own is, and takes few at a time unless it is the last resort."""
-    limit = "backup" if "backup" in how.split() else f"maxconn {AT_WORK}"
-    return f"    server {name} {address} track {RECOMMENDER}/{name} {limit}"
-
-
-def _backend(servers: list[str]) -> str:
-    lines = "\n".join(servers)
+def _backend(recommender: str) -> str:
+    """Return the recommender's backend once more, with its own checks, and a limit for all but the last resort."""
+    limited = _REPLICA.sub(rf"\g<0> maxconn {AT_WORK}", recommender)
     return f"""\
 backend {DECISIONS}
-    log global
-    http-reuse always
     timeout queue {GIVE_UP_S}s
     stick-table type integer size 1 expire 10s store gpc0,gpc0_rate({LATELY_S}s)
-{lines}
+{limited.rstrip()}
 """
 
 
