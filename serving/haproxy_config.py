@@ -31,6 +31,8 @@ BURST = 48
 LATELY_S = 2
 GIVE_UP_S = 1
 """Nothing waits longer, even where all replicas hang."""
+CONNECT_MS = 250
+"""So long HAProxy also waits before it sends a request again whose replica has just turned out to be gone."""
 
 _SIDE_PORT = re.compile(r"^( *bind )\*?(:\d+)$", re.MULTILINE)
 _ERROR_FILE = re.compile(r"^( *errorfile 50[234] ).*$", re.MULTILINE)
@@ -85,6 +87,7 @@ def _backend(recommender: str) -> str:
     return f"""\
 backend {DECISIONS}
     timeout queue {GIVE_UP_S}s
+    timeout connect {CONNECT_MS}ms
     stick-table type integer size 1 expire 10s store gpc0,gpc0_rate({LATELY_S}s)
 {limited.rstrip()}
 """
