@@ -36,13 +36,14 @@ CONNECT_MS = 250
 
 _SIDE_PORT = re.compile(r"^( *bind )\*?(:\d+)$", re.MULTILINE)
 _ERROR_FILE = re.compile(r"^( *errorfile 50[234] ).*$", re.MULTILINE)
+_REQUEST_LOG = re.compile(r"^( *log \S+ local0) info$", re.MULTILINE)
 _FIRST_ROUTE = re.compile(r"^ *use_backend ", re.MULTILINE)
 _BACKEND = re.compile(rf"^backend {RECOMMENDER}\n((?: .*\n|\n)*)", re.MULTILINE)
 _REPLICA = re.compile(r"^ *server (?!.* backup).*$", re.MULTILINE)
 
 
 def completed(written: str, *, unavailable: Path, overloaded: Path) -> str:
-    """Return a configuration of Serve's with side ports on loopback, our own words for errors and a limit on decisions.
+    """Return a configuration of Serve's with side ports on loopback, no paths in logs, our own errors and a limit on decisions.
 
     Where Serve knows no replica of the recommender, as before the first has started, decisions have no backend yet.
 
@@ -53,6 +54,8 @@ def completed(written: str, *, unavailable: Path, overloaded: Path) -> str:
     """
     text = _SIDE_PORT.sub(r"\g<1>127.0.0.1\g<2>", written)
     text = _ERROR_FILE.sub(rf"\g<1>{unavailable}", text)
+    # A line of each request would hold its path, and some paths hold the id of a person.
+    text = _REQUEST_LOG.sub(r"\g<1> notice", text)
     found, route = _BACKEND.search(text), _FIRST_ROUTE.search(text)
     if found is None or route is None:
         return text

@@ -50,6 +50,7 @@ backend nobody
 
 WITH_RECOMMENDER = """
 global
+    log 127.0.0.1:514 local0 info
     nbthread 1
 defaults
     mode http
@@ -198,6 +199,7 @@ async def _more_decisions_than_may_wait(tmp_path: Path) -> None:
                 assert (await client.get("/readyz")).status_code == 200
                 replica.may_answer.set()
                 answers = await asyncio.gather(*asked)
+    assert "log 127.0.0.1:514 local0 notice\n" in (tmp_path / "haproxy.cfg").read_text()
     assert sorted(answer.status_code for answer in answers) == [200] * room + [503] * 6
     assert replica.most_at_work == haproxy_config.AT_WORK
     for answer in refused:
