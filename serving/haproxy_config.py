@@ -43,7 +43,7 @@ _REPLICA = re.compile(r"^ *server (?!.* backup).*$", re.MULTILINE)
 
 
 def completed(written: str, *, unavailable: Path, overloaded: Path) -> str:
-    """Return a configuration of Serve's with side ports on loopback, no paths in logs, our own errors and a limit on decisions.
+    """Return a configuration of Serve's with side ports on loopback, no paths in logs, our errors, and a limit.
 
     Where Serve knows no replica of the recommender, as before the first has started, decisions have no backend yet.
 
