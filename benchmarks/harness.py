@@ -55,7 +55,8 @@ def repeat(name: str, run: Callable[[], Figures], *, options: argparse.Namespace
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{name}.json"
         kept = {**result, "about": about, "each_run": each}
-        path.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+        readable = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        path.write_bytes(orjson.dumps(kept, option=readable | orjson.OPT_SERIALIZE_NUMPY))
     if options.json:
         print(orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY).decode(), flush=True)
 
