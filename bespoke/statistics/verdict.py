@@ -1,0 +1,56 @@
+"""A difference in words, and what to do about it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bespoke.statistics.difference import Difference
+from bespoke.statistics.metric import Metric
+from bespoke.statistics.sequence import AnytimeInterval
+
+Outcome = Literal["better", "worse", "open", "harmless", "harmful", "skewed", "untrusted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What can be said so far."""
+
+    outcome: Outcome
+    words: str
+
+
+def verdict(metric: Metric, found: Difference, looked: AnytimeInterval | None, *, trusted: bool = True) -> Verdict:
+    """Return what a difference says by the interval that may be looked at every day.
+
+    Args:
+        metric: whose difference it is.
+        found: the difference, relative where it can be.
+        looked: its interval for any number of looks; None: there are too few units.
+        trusted: False: too few units make up most of the metric.
+    """
+    if looked is None:
+        return Verdict("open", "too few units to say anything")
+    if not trusted:
+        return Verdict("skewed", "a few units make up most of it: nothing can be said yet")
+    low, high = (-looked.high, -looked.low) if metric.smaller_is_better else (looked.low, looked.high)
+    shown = _shown(found, looked)
+    if metric.guardrail:
+        return _guarded(metric, low, high, shown)
+    if low > 0:
+        return Verdict("better", f"better: {shown}")
+    if high < 0:
+        return Verdict("worse", f"worse: {shown}")
+    return Verdict("open", f"no difference is certain yet: {shown}")
+
+
+def _guarded(metric: Metric, low: float, high: float, shown: str) -> Verdict:
+    if low > -metric.tolerated:
+        return Verdict("harmless", f"it is not worse by more than {metric.tolerated:.1%}: {shown}")
+    if high < -metric.tolerated:
+        return Verdict("harmful", f"it is worse by more than {metric.tolerated:.1%}: {shown}")
+    return Verdict("open", f"harm is not ruled out yet: {shown}")
+
+
+def _shown(found: Difference, looked: AnytimeInterval) -> str:
+    if found.relative:
+        return f"{found.estimate:+.1%} ({looked.low:+.1%} to {looked.high:+.1%})"
+    return f"{found.estimate:+.4g} ({looked.low:+.4g} to {looked.high:+.4g})"
