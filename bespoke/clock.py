@@ -1,13 +1,18 @@
 """Time: one clock per process, read once per request or message and passed on; milliseconds since 1970 UTC inside."""
 
+import re
 from datetime import UTC, datetime
 from typing import Protocol
+
+from bespoke.errors import shown
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 WEEK_MS = 7 * DAY_MS
+
+_UNITS_MS = {"second": SECOND_MS, "minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS, "week": WEEK_MS}
 
 
 class Clock(Protocol):
@@ -65,3 +70,18 @@ def from_ms(ms: int) -> datetime:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def duration_ms(text: str) -> int:
+    """Return the milliseconds of a length of time such as ``2 days``.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> duration_ms("90 minutes")
+    5400000
+    """
+    found = re.fullmatch(r"(\d{1,6}) (second|minute|hour|day|week)s?", text)
+    if found is None or int(found[1]) == 0:
+        raise ValueError(f"got {shown(text)}, expected a length of time such as '2 days' or '12 hours'")
+    return int(found[1]) * _UNITS_MS[found[2]]

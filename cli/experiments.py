@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import results
+
 if TYPE_CHECKING:
     from bespoke.experiments import ExperimentState, Phase
     from runtime.experiments import Standing
 
-app = typer.Typer(help="Experiments: who gets what, since when, and how it goes on.", no_args_is_help=True)
+app = typer.Typer(help="Experiments: who gets what, since when, what comes of it.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 Name = Annotated[str, typer.Argument(help="An experiment of config/experiments.toml.")]
@@ -83,6 +85,9 @@ def status(
         typer.echo(f"holdout: {holdout.share:g} of all units are in no experiment")
     for one in found if name else ():
         print_table(("phase", "from", "traffic", "shares", "by", "why"), map(_phase_row, one.phases), title="phases")
+
+
+results.add_to(app)
 
 
 def _say(state: "ExperimentState", what: str, *, json: bool) -> None:

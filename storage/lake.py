@@ -179,7 +179,7 @@ class Lake:
 
         The columns are those of :data:`storage.lake_tables.INTERACTIONS`; ``user_id`` is the id that keys the person.
         """
-        return self._read("events", lambda paths: interactions_of(paths, since_ms=since_ms, until_ms=until_ms))
+        return self.read_files("events", lambda paths: interactions_of(paths, since_ms=since_ms, until_ms=until_ms))
 
     def states(
         self, since_ms: int | None = None, until_ms: int | None = None, columns: Sequence[str] | None = None
@@ -189,7 +189,7 @@ class Lake:
 
     def latest_states(self, until_ms: int | None = None) -> pa.Table:
         """Return each person's last state row among those received before ``until_ms``, of schema STATES."""
-        return self._read("states", lambda paths: latest_states(paths, until_ms=until_ms))
+        return self.read_files("states", lambda paths: latest_states(paths, until_ms=until_ms))
 
     def items(self) -> pa.Table:
         """Return the latest values of each item, of schema :data:`storage.lake_tables.ITEMS`."""
@@ -248,9 +248,11 @@ class Lake:
 
     def _select(self, kind: Kind, where: Any, columns: Sequence[str] | None) -> pa.Table:
         names = None if columns is None else list(columns)
-        return self._read(kind, lambda paths: _dataset(paths, _SCHEMAS[kind]).to_table(columns=names, filter=where))
+        return self.read_files(
+            kind, lambda paths: _dataset(paths, _SCHEMAS[kind]).to_table(columns=names, filter=where)
+        )
 
-    def _read(self, kind: Kind, read: Callable[[list[Path]], Result]) -> Result:
+    def read_files(self, kind: Kind, read: Callable[[list[Path]], Result]) -> Result:
         """Read the files that count; once more if one was merged away between listing and opening."""
         for _ in range(_READ_TRIES):
             try:

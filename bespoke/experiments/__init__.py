@@ -18,7 +18,6 @@ from bespoke.experiments.declaration import (
     Unit,
     Variant,
     changed_shares,
-    duration_ms,
 )
 from bespoke.experiments.files import FILE, Declared, load_declared, load_experiments, parse_experiment
 from bespoke.experiments.hashing import point
@@ -64,7 +63,6 @@ __all__ = [
     "check_compatible",
     "check_layers",
     "check_room",
-    "duration_ms",
     "free_offset",
     "load_declared",
     "load_experiments",

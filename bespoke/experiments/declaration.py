@@ -1,6 +1,5 @@
 """What config/experiments.toml declares: experiments with their variants and ramps, and the holdout."""
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
@@ -8,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from bespoke.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, WEEK_MS
+from bespoke.clock import duration_ms
 from bespoke.errors import shown
 
 CHAMPION = "champion"
@@ -22,7 +21,6 @@ LAYER_SALT = "layer:"
 SHARE_TOLERANCE = 1e-6
 NAME = r"^[a-z][a-z0-9_-]*$"
 _MODEL = r"^[A-Za-z0-9_.-]+(@[A-Za-z0-9_.-]+)?$"
-_UNITS_MS = {"second": SECOND_MS, "minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS, "week": WEEK_MS}
 
 
 class Unit(StrEnum):
@@ -201,21 +199,6 @@ def changed_shares(shares: Mapping[str, float], change: Mapping[str, float]) -> 
     result = {name: change.get(name, round(share * max(scale, 0.0), 12)) for name, share in shares.items()}
     _check_sum(result)
     return result
-
-
-def duration_ms(text: str) -> int:
-    """Return the milliseconds of a length of time such as ``2 days``.
-
-    Raises:
-        ValueError: it is none.
-
-    >>> duration_ms("90 minutes")
-    5400000
-    """
-    found = re.fullmatch(r"(\d{1,6}) (second|minute|hour|day|week)s?", text)
-    if found is None or int(found[1]) == 0:
-        raise ValueError(f"got {shown(text)}, expected a length of time such as '2 days' or '12 hours'")
-    return int(found[1]) * _UNITS_MS[found[2]]
 
 
 def _check_sum(shares: Mapping[str, float]) -> None:

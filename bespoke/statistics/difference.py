@@ -102,7 +102,7 @@ def skew_of_difference(control: Arm, treatment: Arm) -> float:
     intervals of equal arms, where lopsidedness cancels out.
     """
     na, nb = control.units, treatment.units
-    bend = (1 / nb**2 - 1 / na**2) / (1 / nb + 1 / na) ** 1.5
+    bend: float = (1 / nb**2 - 1 / na**2) / (1 / nb + 1 / na) ** 1.5
     return skewness(control, treatment) * bend
 
 

@@ -67,6 +67,8 @@ class Plan:
     planned_units: int = PLANNED
     """Of all arms, at the end."""
     confidence: float = 0.95
+    once: bool = False
+    """Whether this is the only look, at an experiment that is over: then intervals need not hold at others."""
     prior_sd: float | None = None
     """Of relative differences, for the Bayesian view; None: a flat prior."""
 
@@ -79,8 +81,9 @@ class Comparison:
     absolute: Difference
     relative: Difference | None
     """None where the control's value is 0."""
-    looked: AnytimeInterval | None
-    """The relative difference (else the absolute one) as one that may be looked at every day; None: too few units."""
+    sure: AnytimeInterval | None
+    """What the verdict rests on: the relative difference (else the absolute one) with an interval that holds for all
+    comparisons of metrics that decide, and at every look. None: too few units."""
     belief: Belief
     corrected_p: float
     """Of the fixed-horizon test, for all comparisons of metrics that decide."""
@@ -146,9 +149,10 @@ def _metric(units: Units, column: Column, plan: Plan) -> MetricReadout:
         return MetricReadout(metric, {}, {}, (), str(error))
     control, *others = arms
     comparisons, problems = [], []
+    together = _together(units)
     for name, arm, unadjusted in zip(units.variants[1:], others, plain[1:], strict=True):
         try:
-            one = _compared(name, control, arm, metric, plan)
+            one = _compared(name, control, arm, metric, plan, together=1 if metric.guardrail else together)
         except Undefined as error:
             problems.append(f"{name}: {error}")
             continue
@@ -174,15 +178,19 @@ class _Split:
         return None if values_U is None else self(values_U)
 
 
-def _compared(name: str, control: Arm, arm: Arm, metric: Metric, plan: Plan) -> Comparison:
+def _together(units: Units) -> int:
+    """Return how many comparisons decide."""
+    deciding = sum(not column.metric.guardrail for column in units.columns)
+    return max(deciding * (len(units.variants) - 1), 1)
+
+
+def _compared(name: str, control: Arm, arm: Arm, metric: Metric, plan: Plan, *, together: int) -> Comparison:
     absolute = difference(control, arm, confidence=plan.confidence)
     relative = None
     if control.relative_to > 0:
         relative = difference(control, arm, relative=True, confidence=plan.confidence)
-    shown, looked = relative or absolute, None
-    if min(control.units, arm.units) >= MIN_UNITS:
-        units = control.units + arm.units
-        looked = sequence(shown, units=units, planned=plan.planned_units, confidence=plan.confidence)
+    shown = relative or absolute
+    sure = _sure(control, arm, shown, plan, confidence=1 - (1 - plan.confidence) / together)
     prior = None if plan.prior_sd is None or relative is None else Prior(plan.prior_sd)
     held = belief(shown, prior=prior, smaller_is_better=metric.smaller_is_better)
     warnings: tuple[str, ...] = ()
@@ -190,8 +198,17 @@ def _compared(name: str, control: Arm, arm: Arm, metric: Metric, plan: Plan) -> 
         warnings = (
             "a few units make up most of it: do not rely on the interval; cap the metric, or wait for more units",
         )
-    said = verdict(metric, shown, looked, trusted=not warnings)
-    return Comparison(name, absolute, relative, looked, held, absolute.p_value, None, None, said, warnings)
+    said = verdict(metric, shown, sure, trusted=not warnings)
+    return Comparison(name, absolute, relative, sure, held, absolute.p_value, None, None, said, warnings)
+
+
+def _sure(control: Arm, arm: Arm, found: Difference, plan: Plan, *, confidence: float) -> AnytimeInterval | None:
+    if plan.once:
+        again = difference(control, arm, relative=found.relative, confidence=confidence)
+        return AnytimeInterval(again.low, again.high, again.p_value)
+    if min(control.units, arm.units) < MIN_UNITS:
+        return None
+    return sequence(found, units=control.units + arm.units, planned=plan.planned_units, confidence=confidence)
 
 
 def _left(adjusted: tuple[Arm, Arm], plain: tuple[Arm, Arm]) -> float:

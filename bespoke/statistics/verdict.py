@@ -18,21 +18,21 @@ class Verdict:
     words: str
 
 
-def verdict(metric: Metric, found: Difference, looked: AnytimeInterval | None, *, trusted: bool = True) -> Verdict:
-    """Return what a difference says by the interval that may be looked at every day.
+def verdict(metric: Metric, found: Difference, sure: AnytimeInterval | None, *, trusted: bool = True) -> Verdict:
+    """Return what a difference says by the interval that is sure.
 
     Args:
         metric: whose difference it is.
         found: the difference, relative where it can be.
-        looked: its interval for any number of looks; None: there are too few units.
+        sure: the interval to rest on; None: there are too few units.
         trusted: False: too few units make up most of the metric.
     """
-    if looked is None:
+    if sure is None:
         return Verdict("open", "too few units to say anything")
     if not trusted:
         return Verdict("skewed", "a few units make up most of it: nothing can be said yet")
-    low, high = (-looked.high, -looked.low) if metric.smaller_is_better else (looked.low, looked.high)
-    shown = _shown(found, looked)
+    low, high = (-sure.high, -sure.low) if metric.smaller_is_better else (sure.low, sure.high)
+    shown = _shown(found, sure)
     if metric.guardrail:
         return _guarded(metric, low, high, shown)
     if low > 0:
@@ -50,7 +50,7 @@ def _guarded(metric: Metric, low: float, high: float, shown: str) -> Verdict:
     return Verdict("open", f"harm is not ruled out yet: {shown}")
 
 
-def _shown(found: Difference, looked: AnytimeInterval) -> str:
+def _shown(found: Difference, sure: AnytimeInterval) -> str:
     if found.relative:
-        return f"{found.estimate:+.1%} ({looked.low:+.1%} to {looked.high:+.1%})"
-    return f"{found.estimate:+.4g} ({looked.low:+.4g} to {looked.high:+.4g})"
+        return f"{found.estimate:+.1%} ({sure.low:+.1%} to {sure.high:+.1%})"
+    return f"{found.estimate:+.4g} ({sure.low:+.4g} to {sure.high:+.4g})"
