@@ -25,7 +25,7 @@ def report(
     if json:
         print_json(summary)
         return
-    columns = ("column", "score", "threshold", "drifted", "note")
+    columns = ("column", "score", "floor", "drifted", "alarm", "note")
     print_table(columns, [[row[name] for name in columns] for row in summary["columns"]])
     compared = sum(row["score"] is not None for row in summary["columns"])
     told = f"{summary['drifted']} of {compared} compared features drifted"

@@ -1,29 +1,30 @@
-"""Drift: how far the features now are from those that a model was trained on.
+"""Drift: how far columns now are from a reference, by one method and one floor for every column and every size.
 
-One method and one threshold for every column and every size, so that reports compare: Wasserstein's distance in
-standard deviations of the reference, after values beyond the 99th percentile of both sides together were pulled in to
-it. Without that cap a few large spenders set the distance. Of two samples without drift the distance stays below
-5 / sqrt(rows) in about 999 of 1,000 draws, whatever the shape of the values: hence ``THRESHOLD`` and ``MIN_VALUES``.
+What a column's distance is, and from where on it counts, stands in :mod:`bespoke.statistics.drift`; the pages that
+Evidently draws say the same, since it is given these methods. A column is an alarm where it drifted in two windows in
+a row: what happened once may be chance, or a holiday.
 """
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-METHOD = "wasserstein"
-THRESHOLD = 0.25
-MISSING_THRESHOLD = 0.1
-MIN_VALUES = 500
+from bespoke.statistics.drift import MIN_VALUES, Distance, category_distance, number_distance
+from monitoring.evidently_report import write_report
+
+MISSING_FLOOR = 0.1
+"""A column whose share of missing values moved by so much has drifted, too."""
 MAX_ROWS = 5_000
-CAP_SHARE = 0.99
-PROJECT = "Feature drift"
+"""Of what is now; of the reference twice as many, since every window is held against the same."""
+MAX_CATEGORIES = 50
+"""The most frequent ones of the reference; the others are taken together."""
+OTHER = "(other)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +33,27 @@ class ColumnDrift:
 
     column: str
     score: float | None
-    """Distance in standard deviations of the reference; None where too few values stand on a side."""
+    """Kolmogorov's distance of numbers, total variation of categories; None where a side has too few values."""
+    floor: float
+    """A distance below it does not matter."""
+    p_value: float | None
     drifted: bool
-    """The score reached ``threshold``, or the share of missing values moved by ``MISSING_THRESHOLD``."""
+    """The distance matters and is not chance, or the share of missing values moved."""
+    alarm: bool
+    """It had drifted in the window before, too."""
     missing_reference: float
     missing_now: float
     """Share of rows without a value."""
     note: str = ""
     """What a reader of the score should know."""
-    method: str = METHOD
-    threshold: float = THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
 class DriftSummary:
     """A drift report in figures."""
 
-    model: str
+    subject: str
+    """What was compared, such as ``features of als@20260101T000000Z-1``."""
     at: datetime
     columns: tuple[ColumnDrift, ...]
     reference_rows: int
@@ -62,113 +67,105 @@ class DriftSummary:
         return tuple(column.column for column in self.columns if column.drifted)
 
     @property
+    def alarms(self) -> tuple[str, ...]:
+        """The columns that drifted twice in a row."""
+        return tuple(column.column for column in self.columns if column.alarm)
+
+    @property
     def share(self) -> float:
         """Share of the columns that drifted."""
         return len(self.drifted) / len(self.columns) if self.columns else 0.0
 
 
 def drift_report(
-    reference: pa.Table, now: pa.Table, *, model: str, at: datetime, reports_dir: Path, seed: int = 0
+    reference: pa.Table,
+    now: pa.Table,
+    *,
+    subject: str,
+    at: datetime,
+    reports_dir: Path,
+    drifted_before: Collection[str] = (),
+    seed: int = 0,
 ) -> DriftSummary:
-    """Compare two tables of features, write the report and add it to Evidently's workspace.
+    """Compare two tables, write the report and add it to Evidently's workspace.
 
     Args:
-        reference: what the model was trained on; numbers, NaN where there is none.
+        reference: what now is held against: columns of numbers, NaN where there is none, or of text.
         now: the same columns.
-        model: whose reference it is, such as ``als@20260101T000000Z-1``.
+        subject: what they are, for the report's name.
         at: the time that ``now`` was taken for.
         reports_dir: gets the page and the folder ``workspace`` that :func:`monitoring.ui.serve_ui` shows.
-        seed: of the sample, which both sides are cut to where they have more than ``MAX_ROWS`` rows.
+        drifted_before: the columns that drifted in the window before.
+        seed: of the samples that large tables are cut to.
     """
+    before, after, columns = compare(reference, now, drifted_before=drifted_before, seed=seed)
+    html = reports_dir / f"drift-{subject.replace(' ', '-')}-{at.astimezone(UTC):%Y%m%dT%H%M%SZ}.html"
+    compared = [column.column for column in columns if column.score is not None]
+    write_report(before[compared], after[compared], subject=subject, at=at, html=html)
+    return DriftSummary(subject, at, columns, len(before), len(after), html)
+
+
+def compare(
+    reference: pa.Table, now: pa.Table, *, drifted_before: Collection[str] = (), seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[ColumnDrift, ...]]:
+    """Return what was compared of either table, and how far each column has moved."""
     rng = np.random.default_rng(seed)
-    before, after = capped(sampled(reference, rng), sampled(now, rng))
-    names = list(reference.column_names)
-    compared = [name for name in names if min(before[name].count(), after[name].count()) >= MIN_VALUES]
-    snapshot = _evidently(before[compared], after[compared], model=model, at=at)
-    scores = _scores(snapshot)
-    columns = tuple(_column_drift(before[name], after[name], scores.get(name)) for name in names)
-    html = reports_dir / f"drift-{model}-{at.astimezone(UTC):%Y%m%dT%H%M%SZ}.html"
-    reports_dir.mkdir(parents=True, exist_ok=True)
-    snapshot.save_html(str(html))
-    _add_to_workspace(snapshot, reports_dir / "workspace")
-    return DriftSummary(model, at, columns, len(before), len(after), html)
+    before, after = sampled(reference, 2 * MAX_ROWS, rng), sampled(now, MAX_ROWS, rng)
+    after = after[before.columns]
+    for name in before.columns:
+        if not pd.api.types.is_numeric_dtype(before[name]):
+            before[name], after[name] = _with_other(before[name], after[name])
+    columns = [_column_drift(before[name], after[name], drifted_before) for name in before.columns]
+    return before, after, tuple(columns)
 
 
-def sampled(table: pa.Table, rng: np.random.Generator) -> pd.DataFrame:
-    """Return at most ``MAX_ROWS`` rows of ``table``, drawn without order; infinite values count as missing."""
-    if table.num_rows > MAX_ROWS:
-        table = table.take(np.sort(rng.choice(table.num_rows, MAX_ROWS, replace=False)))
-    frame: pd.DataFrame = table.to_pandas().astype(np.float64)
-    return frame.replace([np.inf, -np.inf], np.nan)
+def sampled(table: pa.Table, rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Return at most so many rows, drawn without order; infinite values count as missing, empty text too."""
+    if table.num_rows > rows:
+        table = table.take(np.sort(rng.choice(table.num_rows, rows, replace=False)))
+    columns = {}
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            columns[name] = pd.Series(pc.if_else(pc.equal(column, ""), None, column).to_pandas(), dtype=object)
+        else:
+            columns[name] = column.to_pandas().astype(np.float64).replace([np.inf, -np.inf], np.nan)
+    return pd.DataFrame(columns)
 
 
-def capped(before: pd.DataFrame, after: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pull the values beyond the 99th percentile of both sides together in to it, column by column."""
-    cap = pd.concat([before, after]).quantile(CAP_SHARE)
-    return before.clip(upper=cap, axis="columns"), after[before.columns].clip(upper=cap, axis="columns")
+def _with_other(before: pd.Series, after: pd.Series) -> tuple[pd.Series, pd.Series]:
+    known = set(before.value_counts().index[:MAX_CATEGORIES])
+    kept = [side.where(side.isna() | side.isin(known), OTHER) for side in (before, after)]
+    return kept[0], kept[1]
 
 
-def _column_drift(before: pd.Series, after: pd.Series, score: float | None) -> ColumnDrift:
+def _column_drift(before: pd.Series, after: pd.Series, drifted_before: Collection[str]) -> ColumnDrift:
+    name = str(before.name)
+    distance = _distance(before.dropna(), after.dropna())
     missing_before, missing_after = (float(side.isna().mean()) if len(side) else 1.0 for side in (before, after))
-    missing_moved = abs(missing_after - missing_before) >= MISSING_THRESHOLD
-    notes = [*_notes(before, after), *(["the share of missing values moved"] if missing_moved else [])]
+    missing_moved = abs(missing_after - missing_before) >= MISSING_FLOOR
+    drifted = missing_moved or (distance is not None and distance.drifted)
     return ColumnDrift(
-        column=str(before.name),
-        score=score,
-        drifted=missing_moved or (score is not None and score >= THRESHOLD),
+        column=name,
+        score=None if distance is None else distance.score,
+        floor=0.0 if distance is None else distance.floor,
+        p_value=None if distance is None else distance.p_value,
+        drifted=drifted,
+        alarm=drifted and name in drifted_before,
         missing_reference=missing_before,
         missing_now=missing_after,
-        note="; ".join(notes),
+        note="; ".join(_notes(before, after, missing_moved=missing_moved)),
     )
 
 
-def _notes(before: pd.Series, after: pd.Series) -> Sequence[str]:
+def _distance(before: pd.Series, after: pd.Series) -> Distance | None:
+    if min(len(before), len(after)) < MIN_VALUES:
+        return None
+    measure = number_distance if pd.api.types.is_numeric_dtype(before) else category_distance
+    return measure(before.to_numpy(), after.to_numpy())
+
+
+def _notes(before: pd.Series, after: pd.Series, *, missing_moved: bool) -> Sequence[str]:
     few = min(before.count(), after.count())
-    if few < MIN_VALUES:
-        return [f"not compared: {few} values on a side, at least {MIN_VALUES} are needed"]
-    if before.nunique() == 1:
-        return [f"the reference is constant at {before.max():g}: the distance is in thousandths, not in deviations"]
-    return []
-
-
-def _evidently(before: pd.DataFrame, after: pd.DataFrame, *, model: str, at: datetime) -> Any:
-    with warnings.catch_warnings():
-        # Evidently warns, while it is imported, of what it does itself.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.metrics import RowCount
-        from evidently.presets import DataDriftPreset
-
-    columns = list(before.columns)
-    definition = DataDefinition(numerical_columns=columns)
-    drift = [DataDriftPreset(columns=columns, method=METHOD, threshold=THRESHOLD)] if columns else []
-    # Evidently correlates constant columns, too.
-    with np.errstate(invalid="ignore"):
-        return Report([RowCount(), *drift]).run(
-            Dataset.from_pandas(after, data_definition=definition),
-            Dataset.from_pandas(before, data_definition=definition),
-            timestamp=at,
-            name=f"{model} at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
-            metadata={"model": model},
-        )
-
-
-def _scores(snapshot: Any) -> dict[str, float]:
-    metrics = [(metric["config"], metric["value"]) for metric in snapshot.dict()["metrics"]]
-    return {config["column"]: float(value) for config, value in metrics if config["type"].endswith(":ValueDrift")}
-
-
-def _add_to_workspace(snapshot: Any, folder: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from evidently.sdk.models import PanelMetric
-        from evidently.sdk.panels import line_plot_panel
-        from evidently.ui.workspace import Workspace
-
-    workspace = Workspace.create(str(folder))
-    found = workspace.search_project(PROJECT)
-    project = found[0] if found else workspace.create_project(PROJECT)
-    if not found:
-        share = PanelMetric(metric="DriftedColumnsCount", metric_labels={"value_type": "share"}, legend="share")
-        project.dashboard.add_panel(line_plot_panel(title="Share of drifted features", values=[share]), tab="Drift")
-    workspace.add_run(project.id, snapshot)
+    told = [f"not compared: {few} values on a side, at least {MIN_VALUES} are needed"] if few < MIN_VALUES else []
+    return [*told, "the share of missing values moved"] if missing_moved else told

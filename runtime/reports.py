@@ -24,7 +24,7 @@ def report_drift(settings: Settings, *, model: str, at: datetime) -> dict[str, A
     summary = drift_report(
         frozen_reference(BundleStore(settings.bundles_dir).path(name, version)),
         current_features(Lake(settings.lake_dir), at_ms=to_ms(at)),
-        model=reference,
+        subject=f"features of {reference}",
         at=at,
         reports_dir=settings.reports_dir,
     )

@@ -11,6 +11,7 @@ from bespoke.experiments import load_declared
 from bespoke.models.registry import MODELS, model_of_kind
 from bespoke.recommend import load_pipelines
 from bespoke.rules import Rule, conflicts, load_rules, notices, unknown_segments
+from bespoke.statistics.declared import load_metrics
 from ingestion.enrich import load_enrichment, load_near_duplicates
 from ingestion.mapping import load_mapping
 from ingestion.subscribers import load_subscribers
@@ -23,9 +24,11 @@ from training.search_space import SUFFIX, load_space
 
 RULES = "rules.toml"
 PIPELINES = "pipelines.toml"
+METRICS = "metrics.toml"
 KNOWN = (
     "enrichment.toml",
     "experiments.toml",
+    METRICS,
     PIPELINES,
     RULES,
     "segments.toml",
@@ -77,6 +80,7 @@ def _shared_checks(config_dir: Path) -> list[Callable[[], object]]:
         _check_subscribers,
         _check_rules,
         _check_pipelines,
+        _check_metrics,
     )
     return [partial(check, config_dir) for check in checks]
 
@@ -129,6 +133,12 @@ def _check_pipelines(config_dir: Path) -> None:
     for pipeline, name in sorted((named | held).items()):
         if pipeline not in pipelines:
             raise ConfigError(f"{experiments}: {name}: no pipeline {pipeline!r}; there are: {', '.join(pipelines)}")
+
+
+def _check_metrics(config_dir: Path) -> None:
+    path = config_dir / METRICS
+    if path.exists():
+        load_metrics(read_text(path), where=str(path))
 
 
 def _check_rules(config_dir: Path) -> None:

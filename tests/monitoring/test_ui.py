@@ -45,7 +45,7 @@ def projects_at(url: str, server: "subprocess.Popen[bytes]") -> list[str]:
 def test_the_pages_list_the_reports_and_listen_on_loopback_only(tmp_path: Path) -> None:
     table = pa.table({"orders": np.arange(10.0)})
     reports_dir = Settings(home=tmp_path).reports_dir
-    drift_report(table, table, model="als@1", at=datetime(2026, 1, 1, tzinfo=UTC), reports_dir=reports_dir)
+    drift_report(table, table, subject="als@1", at=datetime(2026, 1, 1, tzinfo=UTC), reports_dir=reports_dir)
     port = free_port()
     environment = {**os.environ, "BESPOKE_HOME": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", SERVE, str(port)], env=environment) as server:
