@@ -4,8 +4,8 @@ drift_false: share of 200 pairs of windows in a row, of 5,000 rows and 20 column
 counts, categories), in which any column alarms; drift_suspected the share of single windows in which any column drifts.
 drift_found: the smaller share of 200 found in two windows in a row, of a column shifted by .2 standard deviations and
 of a category whose share moved by 5 points.
-drift_seconds@1m, drift_memory_mb@1m: one report with Evidently's page, of a reference and a window of a million rows and
-20 columns each in Parquet, in a process of its own; memory is the largest that it had.
+drift_seconds@1m, drift_memory_mb@1m: one report with Evidently's page, of a reference and a window of a million rows
+and 20 columns each in Parquet, in a process of its own; memory is the largest that it had.
 """
 
 import resource

@@ -50,7 +50,7 @@ def test_the_pages_list_the_reports_and_listen_on_loopback_only(tmp_path: Path) 
     environment = {**os.environ, "BESPOKE_HOME": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", SERVE, str(port)], env=environment) as server:
         try:
-            assert projects_at(f"http://127.0.0.1:{port}", server) == ["Feature drift"]
+            assert projects_at(f"http://127.0.0.1:{port}", server) == ["Drift"]
             listening = [c.laddr.ip for c in psutil.Process(server.pid).net_connections() if c.status == "LISTEN"]
             assert listening == ["127.0.0.1"]
         finally:
