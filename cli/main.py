@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from cli import (
+    alerts,
     data,
     evaluate,
     events,
     experiments,
     features,
+    jobs,
     keys,
     models,
     monitor,
@@ -40,6 +42,8 @@ app.add_typer(segments.app, name="segments")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(keys.app, name="keys")
 app.add_typer(monitor.app, name="monitor")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(events.app, name="events")
 
 

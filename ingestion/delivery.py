@@ -4,14 +4,12 @@ A subscriber is a consumer group of the event log. What it does not take is kept
 moves on: one person's trouble holds up nobody else.
 """
 
-import hmac
 import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
 
 import httpx
 import orjson
@@ -24,6 +22,7 @@ from ingestion.subscribers import Callback, Subscriber, load_subscribers
 from storage.control import ControlStore, Delivery
 from storage.eventlog import EventLog, Record, open_event_log
 from storage.settings import Settings
+from storage.webhooks import post_signed
 
 log = logging.getLogger(__name__)
 
@@ -32,38 +31,25 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 3_600.0
 RETRY_S = 1.0
 IDLE_S = 0.5
-SIGNATURE = "Bespoke-Signature"
-MESSAGE_ID = "Bespoke-Message-Id"
 _WORDS = {SEGMENT_ENTERED: "entered", SEGMENT_LEFT: "left"}
 
 Send = Callable[[Event], None]
 """Tells a subscriber; raises where it was not taken."""
 
 
-def signature(secret: bytes, body: bytes, *, at: datetime) -> str:
-    """Return the signature header: the time in seconds and the HMAC-SHA256 of time, dot and body.
-
-    >>> from bespoke.clock import from_ms
-    >>> signature(b"key", b"{}", at=from_ms(1_000))[:9]
-    't=1,v1=94'
-    """
-    seconds = to_ms(at) // 1_000
-    return f"t={seconds},v1={hmac.new(secret, f'{seconds}.'.encode() + body, 'sha256').hexdigest()}"
-
-
 def webhook(subscriber: Subscriber, secret: bytes, client: httpx.Client, clock: Clock) -> Send:
     """Return what posts a transition; anything but a 2xx counts as not taken."""
 
     def send(event: Event) -> None:
-        body = orjson.dumps(told_of(event))
-        headers = {
-            "content-type": "application/json",
-            MESSAGE_ID: event.message_id,
-            SIGNATURE: signature(secret, body, at=clock.now()),
-        }
-        answer = client.post(str(subscriber.url), content=body, headers=headers, timeout=subscriber.timeout_s)
-        if not answer.is_success:
-            raise Unavailable(f"answered {answer.status_code}")
+        post_signed(
+            client,
+            str(subscriber.url),
+            orjson.dumps(told_of(event)),
+            secret=secret,
+            message_id=event.message_id,
+            at=clock.now(),
+            timeout_s=subscriber.timeout_s,
+        )
 
     return send
 

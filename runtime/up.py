@@ -122,15 +122,17 @@ class Installation:
         self._await_ready()
 
     def watch(self, stopped: threading.Event) -> None:
-        """Say what is wrong, and when it is right again, until ``stopped``; have the guard look at new versions."""
+        """Say what is wrong, and when it is right again, until ``stopped``; have the guard look, and jobs done."""
         from runtime.experiments import declared_in
         from runtime.guard import Guard
+        from runtime.job_loop import JobLoop
         from storage.control import ControlStore
 
         said: str | None = None
         guard = Guard(
             self._stack.enter_context(ControlStore(self.settings.control_url)), declared_in(self.settings).guard
         )
+        self._stack.enter_context(JobLoop(self.settings, say=self._say))
         while not stopped.wait(WATCH_EVERY_S):
             for rolled_back in guard.look(datetime.now(UTC)):
                 self._say(f"attention: rolled back {rolled_back.subject}: {rolled_back.said}")

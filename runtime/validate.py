@@ -15,6 +15,8 @@ from bespoke.statistics.declared import load_metrics
 from ingestion.enrich import load_enrichment, load_near_duplicates
 from ingestion.mapping import load_mapping
 from ingestion.subscribers import load_subscribers
+from monitoring import alert_rules
+from runtime import schedule
 from storage.segments_file import load_segments
 from storage.toml import read_text
 from storage.tracking import load_plan
@@ -29,6 +31,8 @@ KNOWN = (
     "enrichment.toml",
     "experiments.toml",
     METRICS,
+    alert_rules.FILE,
+    schedule.FILE,
     PIPELINES,
     RULES,
     "segments.toml",
@@ -81,6 +85,8 @@ def _shared_checks(config_dir: Path) -> list[Callable[[], object]]:
         _check_rules,
         _check_pipelines,
         _check_metrics,
+        alert_rules.load_alerts,
+        schedule.load_schedule,
     )
     return [partial(check, config_dir) for check in checks]
 

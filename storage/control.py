@@ -10,16 +10,40 @@ from storage.control_deliveries import Deliveries, Delivery
 from storage.control_items import CatalogItems
 from storage.control_jobs import Job, Jobs, JobState
 from storage.control_keys import KeyInfo, Keys, Scope
+from storage.control_schedule import Schedule
 from storage.control_segments import SegmentSizes
 from storage.control_tables import AuditEntry, metadata, record_in
 from storage.control_traffic import TrafficHealth
+from storage.control_watch import Alert, Observation, Watch
 from storage.sql import open_engine, writing
 from storage.sqlite import BUSY_TIMEOUT_S
 
-__all__ = ["AuditEntry", "ControlStore", "Decision", "Delivery", "Job", "JobState", "KeyInfo", "Scope"]
+__all__ = [
+    "Alert",
+    "AuditEntry",
+    "ControlStore",
+    "Decision",
+    "Delivery",
+    "Job",
+    "JobState",
+    "KeyInfo",
+    "Observation",
+    "Scope",
+]
 
 
-class ControlStore(Keys, Decisions, Jobs, SegmentSizes, Deliveries, CatalogItems, ServingContexts, TrafficHealth):
+class ControlStore(
+    Keys,
+    Decisions,
+    Jobs,
+    Schedule,
+    SegmentSizes,
+    Deliveries,
+    CatalogItems,
+    ServingContexts,
+    TrafficHealth,
+    Watch,
+):
     """Files in config/ declare; this holds what is in force, and its history. Threads and processes may share it.
 
     ``with ControlStore(url) as control: ...`` closes it at the end.

@@ -1,6 +1,6 @@
 """Jobs: what one stage asks another to do, done by whoever claims it, taken over when that one dies."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -60,17 +60,20 @@ class Jobs(ControlPart):
             job_id: int = connection.execute(jobs.insert().values(row).returning(jobs.c.id)).scalar_one()
         return job_id
 
-    def claim(self, worker: str, *, at: datetime, lease: timedelta) -> Job | None:
+    def claim(self, worker: str, *, at: datetime, lease: timedelta, kinds: Collection[str] | None = None) -> Job | None:
         """Take the oldest job that waits, or whose worker's lease has run out; None if there is none.
 
         Args:
             worker: who takes it; unique among those that run at the same time.
             at: now.
             lease: how long others leave it alone; :meth:`renew` prolongs it.
+            kinds: only jobs of these; of any if absent.
         """
         columns = jobs.c
         left_behind = (columns.state == JobState.RUNNING) & (columns.lease_until_ms <= to_ms(at))
         open_jobs = select(columns.id).where(or_(columns.state == JobState.QUEUED, left_behind))
+        if kinds is not None:
+            open_jobs = open_jobs.where(columns.kind.in_(kinds))
         with writing(self._engine) as connection:
             job_id = connection.scalar(open_jobs.order_by(columns.id).limit(1).with_for_update(skip_locked=True))
             if job_id is None:

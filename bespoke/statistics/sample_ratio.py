@@ -10,9 +10,9 @@ from scipy import special, stats
 
 from bespoke.statistics.arm import Values
 
-ALPHA = 0.001
+ALPHA = 0.0009
 """Chance of a false alarm over an experiment's whole life, however often one looks."""
-EARLY_ALPHA = 0.0002
+EARLY_ALPHA = 0.0001
 """The part of it spent on what stands out long before the planned end, or comes after it."""
 PRIOR_UNITS = (20.0, 1_000.0)
 """How far shares may be off, for the early part: as far as those of so few or so many units, half of the time each."""

@@ -11,7 +11,7 @@ import pytest
 from bespoke.clock import DAY_MS, to_ms
 from bespoke.errors import ConfigError, Forbidden, NotFound, Unauthorized
 from bespoke.experiments import BUCKETS, ExperimentState, Health, parse_experiment, parse_state
-from storage.control import ControlStore, JobState, KeyInfo, Scope
+from storage.control import Alert, ControlStore, JobState, KeyInfo, Observation, Scope
 from storage.control_traffic import Served, ServedHealth
 from storage.sql import Superseded
 
@@ -369,3 +369,50 @@ class ControlStoreContract:
         control.save_sizes({"a": 3}, at=noon + timedelta(minutes=10))
         assert control.sizes("a") == [(noon, 2), (noon + timedelta(minutes=10), 3)]
         assert control.sizes("a", limit=1) == control.sizes("a", since=noon + timedelta(minutes=5))
+
+    def test_a_time_of_the_schedule_has_one_job_however_many_ask(self, control: ControlStore) -> None:
+        def ask(_: int) -> int | None:
+            return control.enqueue_slot("nightly", to_ms(AT), "drift", {}, by="schedule", at=AT)
+
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(ask, range(8)))
+        assert sum(job is not None for job in found) == 1
+        assert len(control.list_jobs()) == 1
+        assert control.last_slot("nightly") == to_ms(AT)
+
+    def test_a_time_is_let_go_where_the_last_job_still_runs(self, control: ControlStore) -> None:
+        one, two, three = (to_ms(AT) + n for n in (1, 2, 3))
+        control.pass_slot("nightly", to_ms(AT))
+        first = control.enqueue_slot("nightly", one, "drift", {}, by="schedule", at=AT)
+        assert control.enqueue_slot("nightly", two, "drift", {}, by="schedule", at=AT) is None
+        job = control.claim("w", at=AT, lease=timedelta(minutes=1))
+        assert job is not None and job.job_id == first
+        control.finish(job.job_id, "w", at=AT)
+        assert control.enqueue_slot("nightly", three, "drift", {}, by="schedule", at=AT) is not None
+        assert control.last_slot("other") is None
+
+    def test_observations_come_back_in_order_and_are_not_doubled(self, control: ControlStore) -> None:
+        later = AT + timedelta(hours=1)
+        found = [Observation("drift", "age", at, 0.1, False) for at in (later, AT)]
+        control.observe(found)
+        control.observe([replace(found[1], value=0.2, off=True, words="moved")])
+        assert [(one.at, one.value, one.off) for one in control.observed("drift")] == [
+            (AT, 0.2, True),
+            (later, 0.1, False),
+        ]
+        assert control.observed("drift", subject="other") == control.observed("drift", since=later + timedelta(1)) == []
+
+    def test_an_alert_is_on_until_it_is_off_and_whoever_acknowledged_it_stays(self, control: ControlStore) -> None:
+        later = AT + timedelta(minutes=5)
+        alert = Alert("stale", "", AT, AT, 2.0, "two periods", AT)
+        control.raise_alert(alert, at=AT)
+        assert control.acknowledge("stale", by="ada", at=AT) == 1
+        control.raise_alert(replace(alert, last=later, value=3.0), at=later)
+        (on,) = control.alerts()
+        assert (on.since, on.last, on.value, on.acknowledged_by) == (AT, later, 3.0, "ada")
+        control.end_alert(on, at=later)
+        assert control.alerts() == []
+        trail = [entry.action for entry in reversed(control.audit_trail(subject="alert:stale"))]
+        assert trail == ["alert.on", "alert.acknowledge", "alert.off"]
+        with pytest.raises(NotFound, match="no alert 'stale' is on"):
+            control.acknowledge("stale", by="ada", at=AT)
