@@ -1,4 +1,4 @@
-"""What alerts look at: one function per metric, each of which may fail without keeping the others from being measured."""
+"""What alerts look at: a function per metric, each of which may fail without keeping others from being measured."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,7 +77,7 @@ def _monitoring_age(sources: Sources, at: datetime) -> Iterable[Measured]:
         hours = (at - max(one.at for one in found)).total_seconds() / HOUR_S
         yield Measured("monitoring_age_h", "", hours, f"the last drift report is {hours:.1f} hours old")
     else:
-        since = sources.control.last_slot(DRIFT)
+        since = sources.control.first_slot(DRIFT)
         if since is not None:
             hours = (to_ms(at) - since) / DAY_MS * 24
             yield Measured("monitoring_age_h", "", hours, f"no drift report within {hours:.1f} hours")

@@ -21,8 +21,8 @@ RETRY_S = 5.0
 class JobLoop:
     """Asks for what is due, and has it done: quick jobs by one worker, those that take long by another.
 
-    ``with JobLoop(settings, say=print): ...`` runs it until the end; jobs that run then are ended, and done again by the
-    next worker.
+    ``with JobLoop(settings, say=print): ...`` runs it until the end; jobs that run then are ended, and done again by
+    the next worker.
     """
 
     def __init__(self, settings: Settings, *, say: Callable[[str], None] = lambda _: None) -> None:

@@ -1,4 +1,4 @@
-"""What jobs do, by kind. Each is a function of the installation, its arguments and the time; what it returns is kept."""
+"""What jobs do, by kind: functions of the installation, the arguments and the time; what they return is kept."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta

@@ -36,7 +36,7 @@ class Entry(BaseModel):
     def slot_ms(self, at: datetime) -> int:
         """Return the newest time by ``at`` at which it was due.
 
-        >>> from bespoke.clock import from_ms
+        >>> from bespoke.clock import DAY_MS, from_ms
         >>> Entry(job="drift", every="1 day", at="01:00").slot_ms(from_ms(DAY_MS + 1)) == 3_600_000
         True
         """

@@ -28,10 +28,15 @@ class Schedule(ControlPart):
 
     def last_slot(self, name: str) -> int | None:
         """Return the newest time of an entry that is done with, in ms; None: the entry was never seen."""
+        return self._slot(name, func.max(schedule_slots.c.slot_ms))
+
+    def first_slot(self, name: str) -> int | None:
+        """Return the oldest time of an entry, in ms: since when it is on the schedule; None: it was never seen."""
+        return self._slot(name, func.min(schedule_slots.c.slot_ms))
+
+    def _slot(self, name: str, which: Any) -> int | None:
         with reading(self._engine) as connection:
-            slot: int | None = connection.scalar(
-                select(func.max(schedule_slots.c.slot_ms)).where(schedule_slots.c.name == name)
-            )
+            slot: int | None = connection.scalar(select(which).where(schedule_slots.c.name == name))
         return slot
 
     def pass_slot(self, name: str, slot_ms: int) -> None:

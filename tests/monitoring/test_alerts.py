@@ -3,6 +3,7 @@
 import hmac
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -111,7 +112,8 @@ class _Mail(StreamRequestHandler):
 
     def handle(self) -> None:
         self._say("220 here")
-        in_mail, lines = False, []
+        in_mail = False
+        lines: list[str] = []
         for raw in self.rfile:
             line = raw.decode().rstrip("\r\n")
             if in_mail and line == ".":
@@ -133,19 +135,24 @@ class _Mail(StreamRequestHandler):
 @pytest.fixture
 def hook() -> Iterator[HTTPServer]:
     _Hook.got = []
-    yield from _serving(HTTPServer(("127.0.0.1", 0), _Hook))
+    server = HTTPServer(("127.0.0.1", 0), _Hook)
+    with _serving(server):
+        yield server
 
 
 @pytest.fixture
 def mail() -> Iterator[TCPServer]:
     _Mail.got = []
-    yield from _serving(TCPServer(("127.0.0.1", 0), _Mail))
+    server = TCPServer(("127.0.0.1", 0), _Mail)
+    with _serving(server):
+        yield server
 
 
-def _serving(server: TCPServer) -> Iterator[TCPServer]:
+@contextmanager
+def _serving(server: TCPServer) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield server
+    yield
     server.shutdown()
     thread.join()
     server.server_close()

@@ -156,7 +156,7 @@ def test_large_tables_are_sampled_the_same_way_each_time() -> None:
 @pytest.mark.parametrize("rows", [100, 1_000, 5_000])
 def test_without_drift_few_columns_alarm_at_any_size(rows: int) -> None:
     rng = np.random.default_rng(11)
-    shapes = (rng.normal, rng.lognormal, lambda size: rng.poisson(0.2, size).astype(float))
+    shapes = (rng.normal, rng.lognormal, lambda size: np.asarray(rng.poisson(0.2, size), float))
     numbers = sum(number_distance(draw(size=rows), draw(size=rows)).drifted for draw in shapes for _ in range(100))
     mixes = sum(category_distance(*(rng.choice(list("abcd"), rows) for _ in range(2))).drifted for _ in range(300))
     assert numbers <= 4
