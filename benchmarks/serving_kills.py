@@ -39,5 +39,5 @@ def kills(home: Path, pace: Pace) -> Figures:
         "ready_again_s": max(again_s),
         "kill_p99_ms": got.percentile_ms(99),
         "kill_mixed": got.mixed,
-        "kill_no_answer": got.statuses.get(0, 0),
+        "kill_no_answer": got.statuses().get(0, 0),
     }

@@ -42,7 +42,7 @@ def show(job: Annotated[int, typer.Argument(help="Its number.")]) -> None:
 
 @app.command()
 def run(
-    kind: Annotated[str, typer.Argument(help="drift, alerts, retrain, roll_back, stop_variant or ramp_up.")],
+    kind: Annotated[str, typer.Argument(help="drift, alerts, readouts, retrain, roll_back, stop_variant or ramp_up.")],
     argument: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, as JSON or text; repeatable.")
     ] = None,

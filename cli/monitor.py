@@ -35,6 +35,18 @@ def report(
 
 
 @app.command()
+def console(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")] = 8002) -> None:
+    """Show experiments, models, drift, segments, alerts and jobs as pages, until Ctrl-C; log in with an API key."""
+    import uvicorn
+
+    from monitoring.console.app import create_console
+    from storage.settings import Settings
+
+    typer.echo(f"http://127.0.0.1:{port}")
+    uvicorn.run(create_console(Settings()), host="127.0.0.1", port=port, log_level="warning", access_log=False)
+
+
+@app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")] = 8001) -> None:
     """Show the reports in Evidently's own pages, until Ctrl-C."""
     from monitoring.ui import serve_ui

@@ -6,7 +6,7 @@ from typing import Any
 
 from bespoke.clock import duration_ms, to_ms
 from bespoke.errors import ConfigError, NotFound
-from bespoke.experiments import CHAMPION, ExperimentState, parse_state
+from bespoke.experiments import CHAMPION, ExperimentState, parse_state, parse_states
 from storage.control import ControlStore
 from storage.settings import Settings
 
@@ -36,6 +36,23 @@ def _alerts(settings: Settings, _: Arguments, at: datetime) -> Any:
     from runtime.alerts import look
 
     return look(settings, at=at)
+
+
+def _readouts(settings: Settings, _: Arguments, at: datetime) -> Any:
+    """Read out all that runs, and keep the intervals, so that their development can be shown."""
+    from monitoring.console.data import observations_of
+    from monitoring.readouts import experiment_readout
+    from runtime.results import metrics_in
+    from storage.lake import Lake
+
+    metrics, lake, kept = metrics_in(settings), Lake(settings.lake_dir), 0
+    with ControlStore(settings.control_url) as control:
+        for state in parse_states(control.experiments()).experiments.values():
+            if state.running:
+                found = observations_of(experiment_readout(lake, state, metrics, at_ms=to_ms(at), cuts=False), at=at)
+                control.observe(found)
+                kept += len(found)
+    return {"kept": kept}
 
 
 def _retrain(settings: Settings, arguments: Arguments, at: datetime) -> Any:
@@ -113,6 +130,7 @@ QUICK = frozenset({"alerts", "roll_back", "stop_variant", "ramp_up"})
 JOBS: Mapping[str, RunJob] = {
     "drift": _drift,
     "alerts": _alerts,
+    "readouts": _readouts,
     "retrain": _retrain,
     "roll_back": _roll_back,
     "stop_variant": _stop_variant,

@@ -13,7 +13,7 @@ from storage.toml import read_toml, validated
 
 FILE = "schedule.toml"
 BY = "schedule"
-JobKind = Literal["drift", "alerts", "retrain"]
+JobKind = Literal["drift", "alerts", "readouts", "retrain"]
 
 
 class Entry(BaseModel):

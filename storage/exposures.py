@@ -232,3 +232,34 @@ def _vanishing() -> Iterator[None]:
         yield
     except duckdb.IOException as error:
         raise FileNotFoundError(str(error)) from error
+
+
+_SHOWN = """
+SELECT at_ms, properties_json AS properties FROM read_parquet($paths, hive_partitioning = false)
+WHERE name = $event AND person = $person ORDER BY at_ms DESC LIMIT $limit
+"""
+
+
+def shown_to(lake: Lake, person: str, *, limit: int) -> list[dict[str, Any]]:
+    """Return the newest lists that were served to a person: ``at_ms`` and what the event said.
+
+    Raises:
+        Unavailable: files of the lake kept vanishing.
+    """
+    import duckdb
+    import orjson
+
+    def read(paths: list[Path]) -> list[dict[str, Any]]:
+        if not paths:
+            return []
+        asked = {
+            "paths": [str(path) for path in paths],
+            "event": RECOMMENDATION_SERVED,
+            "person": person,
+            "limit": limit,
+        }
+        with duckdb.connect(config={"memory_limit": MEMORY}) as connection, _vanishing():
+            rows = connection.execute(_SHOWN, asked).fetchall()
+        return [{"at_ms": at_ms, **orjson.loads(properties)} for at_ms, properties in rows]
+
+    return lake.read_files("events", read)

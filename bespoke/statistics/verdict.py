@@ -43,10 +43,11 @@ def verdict(metric: Metric, found: Difference, sure: AnytimeInterval | None, *, 
 
 
 def _guarded(metric: Metric, low: float, high: float, shown: str) -> Verdict:
+    limit = f" by more than {metric.tolerated:.1%}" if metric.tolerated else ""
     if low > -metric.tolerated:
-        return Verdict("harmless", f"it is not worse by more than {metric.tolerated:.1%}: {shown}")
+        return Verdict("harmless", f"it is not worse{limit}: {shown}")
     if high < -metric.tolerated:
-        return Verdict("harmful", f"it is worse by more than {metric.tolerated:.1%}: {shown}")
+        return Verdict("harmful", f"it is worse{limit}: {shown}")
     return Verdict("open", f"harm is not ruled out yet: {shown}")
 
 
