@@ -134,7 +134,7 @@ def test_jobs_are_kind_to_the_machine_and_know_the_installation(settings: Settin
     control.enqueue("drift", {}, by="ada", at=AT)
     code = "import os; print('[%d, \"%s\"]' % (os.nice(0), os.environ['BESPOKE_HOME']))"
     job = Worker(settings, control, command=lambda _: python(code)).step(stopped=NEVER)
-    assert job is not None and job.result == [os.nice(0) + 10, str(settings.home)]
+    assert job is not None and job.result == [min(os.nice(0) + 10, 19), str(settings.home)]
 
 
 def test_quick_jobs_do_not_wait_for_slow_ones(settings: Settings, control: ControlStore) -> None:
