@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 BENCHMARKS := ingest recovery order freshness feature_read segments publish topk serving als_speed als_quality als_scale fold_in two_tower_quality two_tower_feed session journey \
-	cold propensity statistics drift
+	cold propensity statistics drift actions
 
 .PHONY: setup demo test check format bench lock clean
 
