@@ -1,10 +1,12 @@
 """Whether what acts by itself acts on the right versions.
 
 false_rollbacks: of 200 experiments between equal versions, those in which any of four looks a day, for 14 days, says
-that the new one is worse, by the metrics that config/metrics.toml ships; rollback_quality_found: share of 50 experiments
-in which a version whose lists are clicked and bought from 20% less is found worse within those days,
-rollback_quality_days the median day. People click by what is shown: each list has an appeal drawn for its version, each place is looked at less
-than the one above; who clicks may buy, what they spend is log-normal. 20,000 people come over the 14 days, half to each.
+that the new one is worse, by the metrics that config/metrics.toml ships.
+rollback_quality_found: share of 50 experiments in which a version whose lists are clicked and bought from 20% less is
+found worse within those days; rollback_quality_days: the median day.
+
+People click by what is shown: each list has an appeal drawn for its version, each place is looked at less than the one
+above; who clicks may buy, what they spend is log-normal. 20,000 people come over the 14 days, half to each version.
 """
 
 from collections.abc import Iterator
