@@ -30,12 +30,15 @@ def results(
 
     from cli.output import print_json
     from runtime.results import results as read
+    from runtime.results import shadows
     from storage.settings import Settings
 
-    found = read(Settings(), name, at=datetime.now(UTC), metrics=metric or (), control=control)
+    at, settings = datetime.now(UTC), Settings()
+    found = read(settings, name, at=at, metrics=metric or (), control=control)
+    beside = shadows(settings, name, at=at)
     if json:
-        plain = asdict(found)
-        print_json({**{key: value for key, value in plain.items() if key != "readout"}, **_plain(found.readout)})
+        plain = {key: value for key, value in asdict(found).items() if key != "readout"}
+        print_json({**plain, **_plain(found.readout), "shadows": [asdict(one) for one in beside]})
         return
     phases = ", ".join(map(str, found.phases))
     typer.echo(f"{name}: phases {phases}, exposure is what was {'viewed' if found.by_view else 'served'}")
@@ -44,6 +47,12 @@ def results(
         typer.echo(f"{found.crossed} units saw two variants and are left out")
     for warning in found.warnings:
         typer.secho(f"attention: {warning}", fg="yellow")
+    for one in beside:
+        estimate = one.estimated
+        told = f"{estimate.value:.4f} per place ({estimate.low:.4f} to {estimate.high:.4f})"
+        typer.echo(f"shadow {one.variant}: {one.event} would be {told}; what was shown has {one.shown:.4f}")
+        for warning in estimate.warnings:
+            typer.secho(f"attention: shadow {one.variant}: {warning}", fg="yellow")
 
 
 def plan(

@@ -14,6 +14,7 @@ from bespoke.statistics.declared import FILE, DeclaredMetric, load_metrics
 from bespoke.statistics.planning import detectable_effect, units_needed
 from monitoring.populations import Population, population
 from monitoring.readouts import ExperimentReadout, experiment_readout
+from monitoring.shadows import ShadowReadout, shadow_readouts
 from storage.control import ControlStore
 from storage.lake import Lake
 from storage.settings import Settings
@@ -47,14 +48,27 @@ def results(
     Raises:
         NotFound: it was never started, or there is no such metric or variant.
     """
+    state, chosen = _state(settings, name), metrics_in(settings, metrics)
+    _check_control(state, control)
+    return experiment_readout(Lake(settings.lake_dir), state, chosen, at_ms=to_ms(at), control=control)
+
+
+def shadows(settings: Settings, name: str, *, at: datetime) -> list[ShadowReadout]:
+    """Return what an experiment's shadows would have brought, for each event that metrics join by recommendation.
+
+    Raises:
+        NotFound: the experiment was never started.
+    """
+    events = {metric.event for metric in metrics_in(settings) if metric.joined == "recommendation"}
+    return shadow_readouts(Lake(settings.lake_dir), _state(settings, name), sorted(events), at_ms=to_ms(at))
+
+
+def _state(settings: Settings, name: str) -> ExperimentState:
     with ControlStore(settings.control_url) as store:
         states = store.experiments()
     if name not in states:
         raise NotFound(f"experiment {name!r} was never started; these were: {', '.join(sorted(states)) or 'none'}")
-    state = parse_state(name, states[name])
-    _check_control(state, control)
-    chosen = metrics_in(settings, metrics)
-    return experiment_readout(Lake(settings.lake_dir), state, chosen, at_ms=to_ms(at), control=control)
+    return parse_state(name, states[name])
 
 
 def _check_control(state: ExperimentState, control: str | None) -> None:

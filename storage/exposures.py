@@ -139,7 +139,7 @@ class Exposures:
             FileNotFoundError: a file was merged away meanwhile.
         """
         self._connection = connection
-        with _vanishing():
+        with vanishing():
             self._gather(paths, question)
         self._find(question)
 
@@ -224,7 +224,7 @@ def _named(counted: Counted) -> Mapping[str, str]:
 
 
 @contextmanager
-def _vanishing() -> Iterator[None]:
+def vanishing() -> Iterator[None]:
     """Raise FileNotFoundError where DuckDB found a file gone."""
     import duckdb
 
@@ -258,7 +258,7 @@ def shown_to(lake: Lake, person: str, *, limit: int) -> list[dict[str, Any]]:
             "person": person,
             "limit": limit,
         }
-        with duckdb.connect(config={"memory_limit": MEMORY}) as connection, _vanishing():
+        with duckdb.connect(config={"memory_limit": MEMORY}) as connection, vanishing():
             rows = connection.execute(_SHOWN, asked).fetchall()
         return [{"at_ms": at_ms, **orjson.loads(properties)} for at_ms, properties in rows]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from bespoke.clock import DAY_MS, HOUR_MS, to_ms
@@ -190,3 +191,25 @@ def test_monitoring_that_does_not_come_is_told_within_two_periods(settings: Sett
         control.pass_slot("drift", to_ms(AT))
     assert look(settings, at=AT + timedelta(hours=47))["on"] == []
     assert look(settings, at=AT + timedelta(hours=49))["on"] == ["stale"]
+
+
+def test_results_are_read_by_the_command_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from cli.main import app
+
+    live(settings, rates=(0.30, 0.22))
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    told = CliRunner().invoke(app, ["experiments", "results", "hero", "--json"])
+    assert told.exit_code == 0, told.output
+    found = orjson.loads(told.stdout)
+    assert found["units"] == {"old": found["units"]["old"], "new": 6_000 - found["units"]["old"]}
+    assert found["metrics"][0]["comparisons"][0]["verdict"]["outcome"] == "worse"
+    assert found["shadows"] == []
+    shown = CliRunner().invoke(app, ["experiments", "results", "hero"])
+    assert shown.exit_code == 0 and "conversion" in shown.stdout
+    planned = CliRunner().invoke(app, ["experiments", "plan", "--days", "14", "--json", "--at", "2026-03-12"])
+    assert planned.exit_code == 0, planned.output
+    assert orjson.loads(planned.stdout)["metrics"][0]["units"] > 0
+    assert CliRunner().invoke(app, ["experiments", "results", "nobody"]).exit_code == 1
