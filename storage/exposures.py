@@ -1,5 +1,6 @@
 """Who was shown which variant, and what they did before and after: an experiment's part of the lake, by DuckDB."""
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,9 +202,7 @@ def exposures(lake: Lake, question: Question) -> Iterator[Exposures]:
     Raises:
         Unavailable: files of the lake kept vanishing.
     """
-    import duckdb
-
-    with duckdb.connect(config={"memory_limit": MEMORY}) as connection:
+    with database() as connection:
         yield lake.read_files("events", lambda paths: Exposures(connection, paths, question))
 
 
@@ -221,6 +220,18 @@ def _value(counted: Counted) -> str:
 def _named(counted: Counted) -> Mapping[str, str]:
     kind, _, name = counted.value.partition(":")
     return {"path": f'$."{name}"'} if kind == "property" else {}
+
+
+@contextmanager
+def database() -> Iterator["DuckDBPyConnection"]:
+    """Open a database in memory; what does not fit there goes to a folder that is gone afterwards."""
+    import duckdb
+
+    with (
+        tempfile.TemporaryDirectory(prefix="bespoke-") as folder,
+        duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,
+    ):
+        yield connection
 
 
 @contextmanager
@@ -246,7 +257,6 @@ def shown_to(lake: Lake, person: str, *, limit: int) -> list[dict[str, Any]]:
     Raises:
         Unavailable: files of the lake kept vanishing.
     """
-    import duckdb
     import orjson
 
     def read(paths: list[Path]) -> list[dict[str, Any]]:
@@ -258,7 +268,7 @@ def shown_to(lake: Lake, person: str, *, limit: int) -> list[dict[str, Any]]:
             "person": person,
             "limit": limit,
         }
-        with duckdb.connect(config={"memory_limit": MEMORY}) as connection, vanishing():
+        with database() as connection, vanishing():
             rows = connection.execute(_SHOWN, asked).fetchall()
         return [{"at_ms": at_ms, **orjson.loads(properties)} for at_ms, properties in rows]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from bespoke.events import RECOMMENDATION_SERVED, RECOMMENDATION_SHADOWED
-from storage.exposures import MEMORY, vanishing
+from storage.exposures import database, vanishing
 from storage.lake import Lake
 
 MAX_PLACES = 50
@@ -52,8 +52,6 @@ def shadow_slots(
     Raises:
         Unavailable: files of the lake kept vanishing.
     """
-    import duckdb
-
     asked: dict[str, Any] = {
         "since": since_ms,
         "until": until_ms,
@@ -69,7 +67,7 @@ def shadow_slots(
     def read(paths: list[Path]) -> pa.Table | None:
         if not paths:
             return None
-        with duckdb.connect(config={"memory_limit": MEMORY}) as connection, vanishing():
+        with database() as connection, vanishing():
             found = connection.execute(_SLOTS, {**asked, "paths": [str(path) for path in paths]}).fetch_arrow_table()
         return found if found.num_rows else None
 
