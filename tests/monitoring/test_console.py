@@ -61,7 +61,8 @@ def fill(control: ControlStore) -> None:
     )
     control.set_experiment("hero", state.model_dump(mode="json"), by="ada", at=begun)
     latency = Health(90, 3, 0, tuple(90 if n == 10 else 0 for n in range(53)))
-    control.save_health("r1", [ServedHealth(Served("als@1"), NOW - timedelta(seconds=30), latency)], at=NOW)
+    now = datetime.now(UTC)
+    control.save_health("r1", [ServedHealth(Served("als@1"), now - timedelta(seconds=30), latency)], at=now)
     control.raise_alert(Alert("stale", "", NOW, NOW, 3.0, f"nothing came {NASTY}", NOW), at=NOW)
     control.enqueue("drift", {}, by="schedule", at=NOW)
     control.observe(
