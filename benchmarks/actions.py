@@ -18,6 +18,7 @@ from benchmarks.harness import Figures, main
 from bespoke.statistics.arm import Values
 from bespoke.statistics.declared import DeclaredMetric, load_metrics
 from bespoke.statistics.readout import Column, Plan, Units, read_out
+from monitoring.measures import SURE
 
 EQUAL, WORSE = 200, 50
 DAYS, PEOPLE, EVERY_H = 14, 20_000, 6
@@ -64,7 +65,7 @@ def found_after(random: np.random.Generator, *, appeal: float) -> float | None:
 
 
 def _harms(units: Units) -> Iterator[bool]:
-    for metric in read_out(units, Plan((0.5, 0.5), PEOPLE)).metrics:
+    for metric in read_out(units, Plan((0.5, 0.5), PEOPLE, SURE)).metrics:
         yield from (one.verdict.outcome in HARM for one in metric.comparisons)
 
 

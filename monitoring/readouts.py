@@ -47,6 +47,7 @@ def experiment_readout(
     at_ms: int,
     control: str | None = None,
     planned_units: int = PLANNED,
+    confidence: float = 0.95,
     cuts: bool = True,
 ) -> ExperimentReadout:
     """Return what an experiment says by ``at_ms``.
@@ -61,6 +62,7 @@ def experiment_readout(
         at_ms: events before it count.
         control: what the others are held against; the first variant that answers if absent.
         planned_units: of all variants, at the planned end.
+        confidence: of intervals and verdicts, 0..1.
         cuts: whether to read out surfaces and channels too.
 
     Raises:
@@ -69,7 +71,7 @@ def experiment_readout(
     until_ms = min(at_ms, state.stopped_ms + _longest(metrics)) if state.stopped_ms is not None else at_ms
     block, crossed, by_view, units = _largest(lake, state, metrics, until_ms=until_ms, control=control, cuts=cuts)
     shares = tuple(block[-1].shares.get(name, 0.0) for name in units.variants)
-    readout = read_out(units, Plan(shares, planned_units))
+    readout = read_out(units, Plan(shares, planned_units, confidence))
     found = sum(readout.units.values())
     warnings = _warnings(readout, crossed=crossed, found=found, days=(until_ms - block[0].at_ms) / DAY_MS)
     numbers = tuple(phase.number for phase in block)
