@@ -1,6 +1,6 @@
 """Alerts as config/alerts.toml declares them, and when one goes on, is told again, and goes off."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -169,15 +169,19 @@ class Change:
 
 
 def changes(
-    rules: Sequence[AlertRule], measured: Sequence[Measured], on: Sequence[Alert], *, at: datetime
+    rules: Sequence[AlertRule],
+    measured: Sequence[Measured],
+    on: Sequence[Alert],
+    *,
+    metrics: Collection[MetricName],
+    at: datetime,
 ) -> Iterator[Change]:
     """Yield what a look at these figures changes.
 
-    An alert whose metric could not be measured this time stays as it is. One that somebody acknowledged is told to
-    nobody and acts no more, until it has been off.
+    An alert whose metric is not among ``metrics``, those that could be measured, stays as it is. One that somebody
+    acknowledged is told to nobody and acts no more, until it has been off.
     """
     known = {(alert.name, alert.subject): alert for alert in on}
-    metrics = {one.metric for one in measured}
     still = set()
     for rule in rules:
         for one in measured:

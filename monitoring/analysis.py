@@ -119,7 +119,7 @@ def analyze(
         if name not in table.column_names:
             raise ConfigError(f"{path}: no column {name!r}; there are: {', '.join(table.column_names)}")
     kept, left_out = _whole(table, [variant, *([unit] if unit else [])], numbers, path)
-    units, values, crossed = _by_unit(kept, variant, unit, numbers)
+    units, values, crossed = _by_unit(kept, variant, unit, numbers, covariate, path)
     names = _variants(units, control, path)
     columns = tuple(_column(one, values, covariate) for one in asked)
     number_of = {name: number for number, name in enumerate(names)}
@@ -138,6 +138,9 @@ def _read(path: Path) -> pa.Table:
         raise ConfigError(f"{path}: it cannot be read as {path.suffix.lstrip('.') or 'CSV'}: {error}") from None
     if not table.num_rows:
         raise ConfigError(f"{path}: it has no rows")
+    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if repeated:
+        raise ConfigError(f"{path}: two columns are called {repeated[0]!r}; rename one")
     return table
 
 
@@ -175,16 +178,20 @@ def _is_number(value: object) -> bool:
 
 
 def _by_unit(
-    table: pa.Table, variant: str, unit: str | None, numbers: Sequence[str]
+    table: pa.Table, variant: str, unit: str | None, numbers: Sequence[str], covariate: str | None, path: Path
 ) -> tuple[list[str], dict[str, Values], int]:
     """Return each unit's variant, the sums of its rows, and how many units are in several variants."""
     if unit is None:
         return table[variant].to_pylist(), {name: table[name].to_numpy() for name in numbers}, 0
-    sums = [(name, "sum") for name in numbers]
-    grouped = table.group_by(unit).aggregate([(variant, "min"), (variant, "max"), *sums])
+    sums = [(name, "sum") for name in numbers if name != covariate]
+    # How often a unit comes is what it did: what was before stands once, however many rows repeat it.
+    before = [] if covariate is None else [(covariate, "min"), (covariate, "max")]
+    grouped = table.group_by(unit).aggregate([(variant, "min"), (variant, "max"), *sums, *before])
+    if covariate and not pc.all(pc.equal(grouped[f"{covariate}_min"], grouped[f"{covariate}_max"])).as_py():
+        raise ConfigError(f"{path}: column {covariate!r} differs between the rows of a unit; give one figure per unit")
     same = pc.equal(grouped[f"{variant}_min"], grouped[f"{variant}_max"])
     kept = grouped.filter(same)
-    values = {name: kept[f"{name}_sum"].to_numpy() for name in numbers}
+    values = {name: kept[f"{name}_{'min' if name == covariate else 'sum'}"].to_numpy() for name in numbers}
     return kept[f"{variant}_min"].to_pylist(), values, grouped.num_rows - kept.num_rows
 
 
@@ -209,4 +216,6 @@ def _shares(names: Sequence[str], shares: Mapping[str, float] | None) -> tuple[f
     unknown = sorted(set(shares) ^ set(names))
     if unknown:
         raise ConfigError(f"shares: variant {unknown[0]!r} is named on one side only; the file has {', '.join(names)}")
+    if min(shares.values()) < 0 or not sum(shares.values()) > 0:
+        raise ConfigError(f"shares: got {dict(shares)}, expected none below 0 and some above it")
     return tuple(shares[name] for name in names)

@@ -1,7 +1,7 @@
 """What alerts look at: a function per metric, each of which may fail without keeping others from being measured."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -46,17 +46,22 @@ class Sources:
 Measure = Callable[[Sources, datetime], Iterable[Measured]]
 
 
-def measure(sources: Sources, wanted: Iterable[MetricName], *, at: datetime) -> list[Measured]:
-    """Return the figures of some metrics; of one that cannot be measured, nothing, and a line in the log."""
+def measure(
+    sources: Sources, wanted: Iterable[MetricName], *, at: datetime
+) -> tuple[list[Measured], frozenset[MetricName]]:
+    """Return the figures of some metrics, and which could be measured; of one that could not, a line is in the log."""
     found: list[Measured] = []
+    failed: set[Measure] = set()
+    wanted = frozenset(wanted)
     functions = {MEASURES[name] for name in wanted}
     for function in sorted(functions, key=lambda one: one.__name__):
         try:
-            found += function(sources, at)
+            found += list(function(sources, at))
         except Exception as error:
             # Whatever it is: one metric must not keep the others from being looked at.
+            failed.add(function)
             logger.warning("cannot measure %s: %s: %s", function.__name__.lstrip("_"), type(error).__name__, error)
-    return found
+    return found, frozenset(name for name in wanted if MEASURES[name] not in failed)
 
 
 def _drift(sources: Sources, at: datetime) -> Iterable[Measured]:
@@ -123,28 +128,28 @@ def _experiments(sources: Sources, at: datetime) -> Iterable[Measured]:
             found = experiment_readout(
                 sources.lake, state, sources.metrics, at_ms=to_ms(at), confidence=SURE, cuts=False
             )
-            yield from _of_readout(found)
+            shares = state.phase_at(to_ms(at)).shares
+            yield from _of_readout(found, {name for name, share in shares.items() if share})
 
 
-def _of_readout(found: ExperimentReadout) -> Iterable[Measured]:
+def _of_readout(found: ExperimentReadout, shown: Collection[str]) -> Iterable[Measured]:
     name, ratio, units = found.experiment, found.readout.sample_ratio, sum(found.readout.units.values())
     yield Measured("sample_ratio", name, float(ratio.mismatch), ratio.words or "units arrive as they should")
     crossed = found.crossed / max(units + found.crossed, 1)
     yield Measured("crossed_share", name, crossed, f"{crossed:.1%} of units saw two variants")
-    for variant in found.readout.variants[1:]:
+    # Of a variant that nobody gets any more there is nothing left to do.
+    for variant in (one for one in found.readout.variants[1:] if one in shown):
         told = [
             (one.metric.name, comparison.verdict)
             for one in found.readout.metrics
             for comparison in one.comparisons
             if comparison.variant == variant
         ]
-        for metric, outcomes in (("variant_worse", HARM), ("variant_better", frozenset({"better"}))):
-            words = "; ".join(f"{which} {said.words}" for which, said in told if said.outcome in outcomes)
-            yield Measured(_name(metric), f"{name}/{variant}", float(bool(words)), words)
-
-
-def _name(text: str) -> MetricName:
-    return "variant_worse" if text == "variant_worse" else "variant_better"
+        harmed = "; ".join(f"{which} {said.words}" for which, said in told if said.outcome in HARM)
+        gained = "; ".join(f"{which} {said.words}" for which, said in told if said.outcome == "better")
+        yield Measured("variant_worse", f"{name}/{variant}", float(bool(harmed)), harmed)
+        # What harms something is not to be given to more people, whatever else it gains.
+        yield Measured("variant_better", f"{name}/{variant}", float(bool(gained) and not harmed), gained)
 
 
 def _outcomes(sources: Sources, at: datetime) -> Iterable[Measured]:

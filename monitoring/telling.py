@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -31,7 +32,7 @@ class Teller:
         for name in rule.notify:
             try:
                 self._tell(name, rule, alert, at=at)
-            except (BespokeError, httpx.HTTPError, OSError, smtplib.SMTPException) as error:
+            except (BespokeError, httpx.HTTPError, OSError, ValueError, smtplib.SMTPException) as error:
                 problems.append(f"{name}: {type(error).__name__}: {error}")
                 logger.warning("alert %s could not be told to %s: %s", alert.name, name, error)
         return problems
@@ -64,7 +65,7 @@ def _told(rule: AlertRule, alert: Alert) -> dict[str, object]:
 
 
 def _post(channel: Channel, told: Mapping[str, object], alert: Alert, *, at: datetime) -> None:
-    message_id = f"alert-{alert.name}-{alert.subject}-{int(at.timestamp())}"
+    message_id = f"alert-{alert.name}-{quote(alert.subject)}-{int(at.timestamp())}"
     with httpx.Client() as client:
         post_signed(
             client,

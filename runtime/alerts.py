@@ -5,6 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from bespoke.errors import BespokeError
 from monitoring.alert_rules import Change, load_alerts
 from monitoring.alert_rules import changes as changes_of
 from monitoring.measures import Sources, measure
@@ -21,14 +22,18 @@ BY = "alert"
 def look(settings: Settings, *, at: datetime) -> dict[str, Any]:
     """Look once; return what was measured, what went on and off, and whom it could not be told to."""
     declared = load_alerts(settings.config_dir)
-    metrics = metrics_in(settings) if (settings.config_dir / METRICS).is_file() else []
-    teller, problems = Teller(declared.channels), []
+    teller, problems = Teller(declared.channels), list[str]()
+    try:
+        metrics = metrics_in(settings) if (settings.config_dir / METRICS).is_file() else []
+    except BespokeError as error:
+        # What needs no metrics is watched all the same.
+        metrics, problems = [], [str(error)]
     with ControlStore(settings.control_url) as control:
         sources = Sources(control, Lake(settings.lake_dir), BundleStore(settings.bundles_dir), metrics)
-        measured = measure(sources, {rule.metric for rule in declared.rules}, at=at)
+        measured, could = measure(sources, {rule.metric for rule in declared.rules}, at=at)
         known = {(alert.name, alert.subject) for alert in control.alerts()}
         went_on, went_off = [], []
-        for change in changes_of(declared.rules, measured, control.alerts(), at=at):
+        for change in changes_of(declared.rules, measured, control.alerts(), metrics=could, at=at):
             alert = change.alert
             if change.rule is None:
                 control.end_alert(alert, at=at)

@@ -1,6 +1,7 @@
 """What jobs do, by kind: functions of the installation, the arguments and the time; what they return is kept."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from bespoke.errors import ConfigError, NotFound
 from bespoke.experiments import CHAMPION, ExperimentState, parse_state, parse_states
 from storage.control import ControlStore
 from storage.settings import Settings
+from storage.sql import Superseded
 
 BY = "job"
 Arguments = Mapping[str, Any]
@@ -72,9 +74,20 @@ def _retrain(settings: Settings, arguments: Arguments, at: datetime) -> Any:
 
 
 def _roll_back(settings: Settings, arguments: Arguments, at: datetime) -> Any:
-    pointer, reason = str(arguments.get("pointer", CHAMPION)), str(arguments.get("because", ""))
+    """Point what names a version at the one before: the champion, or whatever names the version ``subject``.
+
+    Where nothing names that version any more, somebody was faster, and nothing is done.
+    """
+    subject, reason = arguments.get("subject"), str(arguments.get("because", ""))
+    done = {}
     with ControlStore(settings.control_url) as control:
-        return {pointer: control.rollback_pointer(pointer, by=BY, reason=reason, at=at)}
+        if not subject:
+            pointer = str(arguments.get("pointer", CHAMPION))
+            return {pointer: control.rollback_pointer(pointer, by=BY, reason=reason, at=at)}
+        for pointer in [name for name, version in control.pointers().items() if version == subject]:
+            with suppress(Superseded):
+                done[pointer] = control.rollback_pointer(pointer, by=BY, reason=reason, at=at, expected=str(subject))
+    return done
 
 
 def _stop_variant(settings: Settings, arguments: Arguments, at: datetime) -> Any:
@@ -83,11 +96,13 @@ def _stop_variant(settings: Settings, arguments: Arguments, at: datetime) -> Any
 
 
 def _ramp_up(settings: Settings, arguments: Arguments, at: datetime) -> Any:
-    """Double a variant's share, up to what leaves the control a tenth."""
+    """Double a variant's share; the control keeps a tenth of its own at least."""
 
     def doubled(state: ExperimentState, variant: str) -> dict[str, float | None]:
         now = state.phase_at(to_ms(at)).shares[variant]
-        return {variant: min(2 * now, 0.9), _control(state, variant): None}
+        control = _control(state, variant)
+        left = state.phase_at(to_ms(at)).shares[control]
+        return {variant: min(2 * now, now + 0.9 * left), control: None}
 
     return _share(settings, arguments, at, doubled)
 
@@ -113,6 +128,9 @@ def _share(
     # The control takes or gives what the variant does; the others keep theirs.
     gap = sum(share - now[each] for each, share in wanted.items() if share is not None)
     shares = {each: now[each] - gap if share is None else share for each, share in wanted.items()}
+    if all(share == now[each] for each, share in shares.items()):
+        # It is so already: another phase would say nothing.
+        return {"experiment": name, "shares": now}
     done = ramp(settings, name, shares=shares, by=BY, at=at, reason=str(arguments.get("because", "")))
     return {"experiment": name, "shares": done.phases[-1].shares}
 

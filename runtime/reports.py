@@ -14,6 +14,10 @@ from storage.lake import Lake
 from storage.settings import Settings
 from training.registry import resolve
 
+LOOK = "drift_look"
+"""Observations that say which version was looked at, and when."""
+APART = timedelta(hours=1)
+"""Looks that are nearer to one another see the same window."""
 BEFORE = timedelta(days=60)
 """A window before that is older than this says nothing of now."""
 
@@ -34,11 +38,13 @@ def observe_drift(settings: Settings, *, model: str, at: datetime) -> dict[str, 
         NotFound: no such model or pointer, or it was published without a reference.
     """
     with ControlStore(settings.control_url) as control:
-        earlier = [one for one in control.observed(DRIFT, since=at - BEFORE) if one.at < at]
-        last = max((one.at for one in earlier), default=None)
+        reference = resolve(settings, model)
+        looks = control.observed(LOOK, subject=reference, since=at - BEFORE)
+        last = max((one.at for one in looks if at - one.at >= APART), default=None)
+        earlier = control.observed(DRIFT, since=at - BEFORE)
         before = [one.subject for one in earlier if one.at == last and one.off]
-        summary = _report(settings, model=model, at=at, drifted_before=before)
-        control.observe(_observations(summary))
+        summary = _report(settings, model=reference, at=at, drifted_before=before)
+        control.observe([*_observations(summary), Observation(LOOK, reference, at, None, False)])
     return _plain(summary)
 
 

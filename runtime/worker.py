@@ -54,7 +54,7 @@ class Worker:
     def step(self, *, stopped: threading.Event) -> Job | None:
         """Run one job that waits; return it as it ended, or None where none waits.
 
-        A job that is running when ``stopped`` is set is ended, and another worker takes it up when its lease is over.
+        A job that is running when ``stopped`` is set is ended and given back, for the next worker to begin anew.
 
         Raises:
             Unavailable: the control store cannot be reached.
@@ -108,6 +108,8 @@ class Worker:
                 pass
             if stopped.is_set():
                 _end(process)
+                with suppress(BespokeError):
+                    self._control.release(job.job_id, self.name)
                 return None
             now = _now()
             if now >= deadline:

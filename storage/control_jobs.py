@@ -95,6 +95,15 @@ class Jobs(ControlPart):
         """
         self._change_claimed(job_id, worker, {"lease_until_ms": to_ms(at + lease)})
 
+    def release(self, job_id: int, worker: str) -> None:
+        """Give a claimed job back, as if it had not been claimed.
+
+        Raises:
+            Superseded: another worker has taken it over, or it is finished.
+        """
+        back = {"state": JobState.QUEUED, "worker": None, "lease_until_ms": None, "attempts": jobs.c.attempts - 1}
+        self._change_claimed(job_id, worker, back)
+
     def finish(self, job_id: int, worker: str, *, at: datetime, result: Any = None, error: str | None = None) -> None:
         """Say how a claimed job ended: with a result that JSON can carry, or with an error.
 

@@ -47,7 +47,7 @@ class Schedule(ControlPart):
     def enqueue_slot(
         self, name: str, slot_ms: int, kind: str, arguments: Mapping[str, Any], *, by: str, at: datetime
     ) -> int | None:
-        """Ask for the job of a time, once: None where another scheduler did, or an earlier one of the kind goes on."""
+        """Ask for the job of a time, once: None where another scheduler did, or its earlier one goes on."""
         with writing(self._engine) as connection:
             take_turns(connection, f"schedule:{name}")
             taken = connection.scalar(
@@ -63,8 +63,9 @@ class Schedule(ControlPart):
                 "state": JobState.QUEUED,
                 "attempts": 0,
             }
+            mine = select(schedule_slots.c.job_id).where(schedule_slots.c.name == name)
             waiting = select(func.count()).where(
-                jobs.c.kind == kind, jobs.c.by == by, jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
+                jobs.c.id.in_(mine), jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
             )
             job_id = None
             if not connection.scalar(waiting):

@@ -77,7 +77,7 @@ _ASSIGNMENTS = '[{"experiment": "VARCHAR", "variant": "VARCHAR", "phase": "INTEG
 
 _SEEN = """
 CREATE TABLE seen AS
-SELECT served.* REPLACE (viewed.at_ms AS at_ms)
+SELECT DISTINCT served.*
 FROM served JOIN did AS viewed USING (recommendation_id)
 WHERE viewed.name = $event AND viewed.at_ms >= served.at_ms
 """

@@ -75,9 +75,11 @@ class Metric(BaseModel):
             return [(part > 0).astype(np.float64) for part in values]
         if self.kind == "quantile":
             assert self.q is not None
-            return [quantile_contributions(part, q=self.q) for part in values]
+            return [quantile_contributions(part, q=self.q) if len(part) else part for part in values]
         if self.kind == "mean":
             return list(values)
         if denominators is None:
             raise ConfigError(f"metric {self.name!r} is a ratio: it needs a denominator")
-        return [ratio_contributions(top, bottom) for top, bottom in zip(values, denominators, strict=True)]
+        # An arm without anybody says nothing, and keeps none of the others from being compared.
+        pairs = zip(values, denominators, strict=True)
+        return [ratio_contributions(top, bottom) if len(top) else top for top, bottom in pairs]

@@ -34,7 +34,7 @@ def verdict(metric: Metric, found: Difference, sure: AnytimeInterval | None, *, 
     low, high = (-sure.high, -sure.low) if metric.smaller_is_better else (sure.low, sure.high)
     shown = _shown(found, sure)
     if metric.guardrail:
-        return _guarded(metric, low, high, shown)
+        return _guarded(metric.tolerated if found.relative else 0.0, low, high, shown)
     if low > 0:
         return Verdict("better", f"better: {shown}")
     if high < 0:
@@ -42,11 +42,11 @@ def verdict(metric: Metric, found: Difference, sure: AnytimeInterval | None, *, 
     return Verdict("open", f"no difference is certain yet: {shown}")
 
 
-def _guarded(metric: Metric, low: float, high: float, shown: str) -> Verdict:
-    limit = f" by more than {metric.tolerated:.1%}" if metric.tolerated else ""
-    if low > -metric.tolerated:
+def _guarded(tolerated: float, low: float, high: float, shown: str) -> Verdict:
+    limit = f" by more than {tolerated:.1%}" if tolerated else ""
+    if low > -tolerated:
         return Verdict("harmless", f"it is not worse{limit}: {shown}")
-    if high < -metric.tolerated:
+    if high < -tolerated:
         return Verdict("harmful", f"it is worse{limit}: {shown}")
     return Verdict("open", f"harm is not ruled out yet: {shown}")
 

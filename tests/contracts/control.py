@@ -391,6 +391,10 @@ class ControlStoreContract:
         assert control.enqueue_slot("nightly", three, "drift", {}, by="schedule", at=AT) is not None
         assert control.last_slot("other") is None
 
+    def test_entries_of_one_kind_do_not_wait_for_one_another(self, control: ControlStore) -> None:
+        asked = [control.enqueue_slot(name, to_ms(AT), "drift", {}, by="schedule", at=AT) for name in ("one", "other")]
+        assert None not in asked
+
     def test_observations_come_back_in_order_and_are_not_doubled(self, control: ControlStore) -> None:
         later = AT + timedelta(hours=1)
         found = [Observation("drift", "age", at, 0.1, False) for at in (later, AT)]

@@ -26,7 +26,7 @@ def look(
     measured: list[Measured], on: list[Alert], *, at: datetime = AT, rule: AlertRule = RULE
 ) -> tuple[list[Alert], int, int]:
     """Return the alerts that are on after a look, how many were told, and how many went off."""
-    found = list(changes([rule], measured, on, at=at))
+    found = list(changes([rule], measured, on, metrics=[one.metric for one in measured], at=at))
     told, ended = sum(change.tell for change in found), sum(change.rule is None for change in found)
     return [change.alert for change in found if change.rule is not None], told, ended
 

@@ -19,7 +19,7 @@ from bespoke.models.popularity import Popularity
 from bespoke.models.verdict import Verdict
 from bespoke.profiles import Profile, Recent, to_row
 from runtime.alerts import look
-from runtime.experiments import put_in_force
+from runtime.experiments import put_in_force, stop
 from runtime.jobs import run_job
 from runtime.reports import observe_drift
 from storage.bundles import BundleStore
@@ -123,11 +123,49 @@ def test_a_broken_split_is_told_and_stops_nothing(settings: Settings) -> None:
 def test_traffic_can_be_given_and_taken_by_jobs(settings: Settings) -> None:
     put_in_force(settings, at=AT)
     run_job(settings, "ramp_up", {"subject": "hero/new"}, at=AT + timedelta(days=1))
-    assert shares(settings) == {"old": pytest.approx(0.1), "new": 0.9}
+    assert shares(settings) == {"old": pytest.approx(0.05), "new": pytest.approx(0.95)}
     with pytest.raises(NotFound, match="no variant 'gone' that answers; there are: old, new"):
         run_job(settings, "stop_variant", {"subject": "hero/gone"}, at=AT + timedelta(days=1))
     with pytest.raises(NotFound, match="no experiment 'x' is in force"):
         run_job(settings, "stop_variant", {"subject": "x/y"}, at=AT + timedelta(days=1))
+
+
+def test_only_what_names_the_failing_version_is_rolled_back_and_once(settings: Settings) -> None:
+    with ControlStore(settings.control_url) as control:
+        for pointer, versions in (("champion", ("als@1", "als@2", "als@3")), ("challenger", ("blend@1", "blend@2"))):
+            for version in versions:
+                control.set_pointer(pointer, version, by="ada", reason="", at=AT)
+        assert run_job(settings, "roll_back", {"subject": "blend@2"}, at=AT) == {"challenger": "blend@1"}
+        assert run_job(settings, "roll_back", {"subject": "als@3"}, at=AT) == {"champion": "als@2"}
+        # Asked again, or after the guard was faster, nothing names it any more.
+        assert run_job(settings, "roll_back", {"subject": "als@3"}, at=AT) == {}
+        assert control.pointers() == {"champion": "als@2", "challenger": "blend@1"}
+
+
+def test_stopping_twice_is_one_phase_and_ends_the_alert(settings: Settings) -> None:
+    live(settings, rates=(0.30, 0.22))
+    later = AT + timedelta(days=2)
+    assert look(settings, at=later)["on"] == ["worse/hero/new"]
+    for _ in range(2):
+        run_job(settings, "stop_variant", {"subject": "hero/new"}, at=later)
+    with ControlStore(settings.control_url) as control:
+        assert len(parse_state("hero", control.experiment("hero")).phases) == 2
+    assert look(settings, at=later + timedelta(minutes=5))["off"] == ["worse/hero/new"]
+
+
+def test_alerts_of_an_ended_experiment_go_off(settings: Settings) -> None:
+    live(settings, rates=(0.30, 0.22))
+    assert look(settings, at=AT + timedelta(days=2))["on"] == ["worse/hero/new"]
+    stop(settings, "hero", by="ada", at=AT + timedelta(days=2))
+    assert look(settings, at=AT + timedelta(days=3))["off"] == ["worse/hero/new"]
+
+
+def test_a_mistake_in_the_metrics_is_said_and_the_rest_is_watched(settings: Settings) -> None:
+    (settings.config_dir / "metrics.toml").write_text('[x]\nkind = "mood"\n')
+    with ControlStore(settings.control_url) as control:
+        control.pass_slot("drift", to_ms(AT))
+    found = look(settings, at=AT + timedelta(hours=49))
+    assert found["on"] == ["stale"] and "kind" in found["notTold"][0]
 
 
 def test_rolling_back_is_a_job_with_a_reason(settings: Settings) -> None:
@@ -176,6 +214,8 @@ def test_drift_alarms_at_the_second_window_and_asks_for_a_candidate(settings: Se
         0, 1_500, 3_000, [{**row, "version": int(str(row["version"])) + 1_500} for row in people(6.0, since=later)]
     )
     one = observe_drift(settings, model="champion", at=later)
+    # Looking again at once is no second window.
+    assert observe_drift(settings, model="champion", at=later + timedelta(seconds=1))["alarms"] == []
     assert one["drifted"] > 0 and one["alarms"] == []
     assert look(settings, at=later)["on"] == []
     again = observe_drift(settings, model="champion", at=later + timedelta(hours=1))

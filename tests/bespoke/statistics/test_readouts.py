@@ -213,3 +213,20 @@ def test_arm_without_anybody_is_said_and_nothing_fails() -> None:
     readout = read_out(Units(("control", "new", "gone"), one.variant_U, one.columns), Plan((0.5, 0.5, 0.0)))
     assert [comparison.variant for comparison in readout.metrics[0].comparisons] == ["new"]
     assert "gone" in readout.metrics[0].problem
+
+
+def test_an_arm_without_anybody_keeps_no_ratio_from_being_compared() -> None:
+    one = units()
+    ratio, quantile = Metric(name="r", kind="ratio"), Metric(name="q", kind="quantile", q=0.5)
+    ones = np.ones(len(one.variant_U))
+    columns = (Column(ratio, one.columns[0].value_U, ones), Column(quantile, default_rng(8).normal(size=len(ones))))
+    for found in read_out(Units(("control", "new", "gone"), one.variant_U, columns), Plan((0.5, 0.5, 0.0))).metrics:
+        assert [comparison.variant for comparison in found.comparisons] == ["new"]
+
+
+def test_a_guardrail_without_anything_to_be_relative_to_tolerates_nothing() -> None:
+    refunds = Metric(name="refunds", kind="mean", better="less", guardrail=True, tolerated=0.02)
+    variant_U = np.repeat([0, 1], 5_000)
+    value_U = np.where((variant_U == 1) & (np.arange(10_000) % 100 == 0), 1.0, 0.0)
+    readout = read_out(Units(("old", "new"), variant_U, (Column(refunds, value_U),)), Plan((0.5, 0.5), 10_000))
+    assert readout.metrics[0].comparisons[0].verdict.outcome == "harmful"
