@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, RootModel, field_validator, model_validator
 
@@ -30,7 +30,6 @@ MetricName = Literal[
     "outcome_change",
     "jobs_failed",
 ]
-METRICS = get_args(MetricName)
 LOG = "log"
 
 

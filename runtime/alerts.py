@@ -10,10 +10,10 @@ from monitoring.alert_rules import Change, load_alerts
 from monitoring.alert_rules import changes as changes_of
 from monitoring.measures import Sources, measure
 from monitoring.telling import Teller
-from runtime.results import METRICS, metrics_in
 from storage.bundles import BundleStore
 from storage.control import ControlStore
 from storage.lake import Lake
+from storage.metrics_file import declared_metrics
 from storage.settings import Settings
 
 BY = "alert"
@@ -24,7 +24,7 @@ def look(settings: Settings, *, at: datetime) -> dict[str, Any]:
     declared = load_alerts(settings.config_dir)
     teller, problems = Teller(declared.channels), list[str]()
     try:
-        metrics = metrics_in(settings) if (settings.config_dir / METRICS).is_file() else []
+        metrics = list(declared_metrics(settings.config_dir).values())
     except BespokeError as error:
         # What needs no metrics is watched all the same.
         metrics, problems = [], [str(error)]

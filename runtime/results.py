@@ -10,17 +10,15 @@ from bespoke.clock import DAY_MS, to_ms
 from bespoke.errors import ConfigError, NotFound
 from bespoke.experiments import ExperimentState, parse_state
 from bespoke.statistics.arm import Arm
-from bespoke.statistics.declared import FILE, DeclaredMetric, load_metrics
+from bespoke.statistics.declared import FILE, DeclaredMetric
 from bespoke.statistics.planning import detectable_effect, units_needed
 from monitoring.populations import Population, population
 from monitoring.readouts import ExperimentReadout, experiment_readout
 from monitoring.shadows import ShadowReadout, shadow_readouts
 from storage.control import ControlStore
 from storage.lake import Lake
+from storage.metrics_file import declared_metrics
 from storage.settings import Settings
-from storage.toml import read_text
-
-METRICS = "metrics.toml"
 
 
 def metrics_in(settings: Settings, names: Sequence[str] = ()) -> list[DeclaredMetric]:
@@ -30,10 +28,9 @@ def metrics_in(settings: Settings, names: Sequence[str] = ()) -> list[DeclaredMe
         ConfigError: the file is wrong or missing.
         NotFound: a name is not declared.
     """
-    path = settings.config_dir / METRICS
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; declare what experiments are to be judged by there")
-    declared = load_metrics(read_text(path), where=str(path))
+    declared = declared_metrics(settings.config_dir)
+    if not declared:
+        raise ConfigError(f"{FILE} declares nothing; say there what experiments are to be judged by")
     for name in names:
         if name not in declared:
             raise NotFound(f"no metric {name!r} in {FILE}; there are: {', '.join(declared) or 'none'}")

@@ -11,12 +11,12 @@ from bespoke.experiments import load_declared
 from bespoke.models.registry import MODELS, model_of_kind
 from bespoke.recommend import load_pipelines
 from bespoke.rules import Rule, conflicts, load_rules, notices, unknown_segments
-from bespoke.statistics.declared import load_metrics
 from ingestion.enrich import load_enrichment, load_near_duplicates
 from ingestion.mapping import load_mapping
 from ingestion.subscribers import load_subscribers
 from monitoring import alert_rules
 from runtime import schedule
+from storage import metrics_file
 from storage.segments_file import load_segments
 from storage.toml import read_text
 from storage.tracking import load_plan
@@ -26,11 +26,10 @@ from training.search_space import SUFFIX, load_space
 
 RULES = "rules.toml"
 PIPELINES = "pipelines.toml"
-METRICS = "metrics.toml"
 KNOWN = (
     "enrichment.toml",
     "experiments.toml",
-    METRICS,
+    metrics_file.FILE,
     alert_rules.FILE,
     schedule.FILE,
     PIPELINES,
@@ -84,7 +83,7 @@ def _shared_checks(config_dir: Path) -> list[Callable[[], object]]:
         _check_subscribers,
         _check_rules,
         _check_pipelines,
-        _check_metrics,
+        metrics_file.declared_metrics,
         alert_rules.load_alerts,
         schedule.load_schedule,
     )
@@ -139,12 +138,6 @@ def _check_pipelines(config_dir: Path) -> None:
     for pipeline, name in sorted((named | held).items()):
         if pipeline not in pipelines:
             raise ConfigError(f"{experiments}: {name}: no pipeline {pipeline!r}; there are: {', '.join(pipelines)}")
-
-
-def _check_metrics(config_dir: Path) -> None:
-    path = config_dir / METRICS
-    if path.exists():
-        load_metrics(read_text(path), where=str(path))
 
 
 def _check_rules(config_dir: Path) -> None:

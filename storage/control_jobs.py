@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, or_, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
 from bespoke.clock import from_ms, to_ms
 from bespoke.errors import NotFound
@@ -48,17 +48,8 @@ class Jobs(ControlPart):
 
     def enqueue(self, kind: str, arguments: Mapping[str, Any], *, by: str, at: datetime) -> int:
         """Ask for a job, with arguments that JSON can carry; return its id."""
-        row = {
-            "kind": kind,
-            "arguments": dict(arguments),
-            "by": by,
-            "enqueued_ms": to_ms(at),
-            "state": JobState.QUEUED,
-            "attempts": 0,
-        }
         with writing(self._engine) as connection:
-            job_id: int = connection.execute(jobs.insert().values(row).returning(jobs.c.id)).scalar_one()
-        return job_id
+            return enqueue_in(connection, kind, arguments, by=by, at=at)
 
     def claim(self, worker: str, *, at: datetime, lease: timedelta, kinds: Collection[str] | None = None) -> Job | None:
         """Take the oldest job that waits, or whose worker's lease has run out; None if there is none.
@@ -139,6 +130,20 @@ class Jobs(ControlPart):
         """Return the newest jobs, newest first."""
         with reading(self._engine) as connection:
             return [_job(row) for row in connection.execute(select(jobs).order_by(jobs.c.id.desc()).limit(limit))]
+
+
+def enqueue_in(connection: Connection, kind: str, arguments: Mapping[str, Any], *, by: str, at: datetime) -> int:
+    """Ask for a job in a transaction that asks for more; return its id."""
+    row = {
+        "kind": kind,
+        "arguments": dict(arguments),
+        "by": by,
+        "enqueued_ms": to_ms(at),
+        "state": JobState.QUEUED,
+        "attempts": 0,
+    }
+    job_id: int = connection.execute(jobs.insert().values(row).returning(jobs.c.id)).scalar_one()
+    return job_id
 
 
 def _job(row: Row[*tuple[Any, ...]]) -> Job:

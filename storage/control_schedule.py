@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, String, Table, delete, func, select
 
 from bespoke.clock import DAY_MS, to_ms
-from storage.control_jobs import JobState
+from storage.control_jobs import JobState, enqueue_in
 from storage.control_tables import ControlPart, jobs, metadata
 from storage.sql import reading, take_turns, upsert, writing
 
@@ -55,21 +55,13 @@ class Schedule(ControlPart):
             )
             if taken:
                 return None
-            row = {
-                "kind": kind,
-                "arguments": dict(arguments),
-                "by": by,
-                "enqueued_ms": to_ms(at),
-                "state": JobState.QUEUED,
-                "attempts": 0,
-            }
             mine = select(schedule_slots.c.job_id).where(schedule_slots.c.name == name)
             waiting = select(func.count()).where(
                 jobs.c.id.in_(mine), jobs.c.state.in_((JobState.QUEUED, JobState.RUNNING))
             )
             job_id = None
             if not connection.scalar(waiting):
-                job_id = connection.execute(jobs.insert().values(row).returning(jobs.c.id)).scalar_one()
+                job_id = enqueue_in(connection, kind, arguments, by=by, at=at)
             connection.execute(schedule_slots.insert(), _row(name, slot_ms, job_id))
             connection.execute(delete(schedule_slots).where(schedule_slots.c.slot_ms < to_ms(at) - KEEP_MS))
         return job_id

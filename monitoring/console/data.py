@@ -11,7 +11,6 @@ from bespoke.clock import from_ms, to_ms
 from bespoke.events import UserId
 from bespoke.experiments import ExperimentState, parse_states, total
 from bespoke.features import FEATURES, Reading
-from bespoke.statistics.declared import DeclaredMetric, load_metrics
 from monitoring.console.charts import Interval
 from monitoring.measures import DRIFT, DRIFT_ALARM
 from monitoring.quality import QualityRow, quality_figures
@@ -20,10 +19,10 @@ from storage.control import Alert, ControlStore, Job, Observation
 from storage.exposures import shown_to
 from storage.features import OnlineFeatures
 from storage.lake import Lake
+from storage.metrics_file import declared_metrics
 from storage.quality import QualityStore
 from storage.segments_file import load_segments
 from storage.settings import Settings
-from storage.toml import read_text
 
 READOUT = "readout"
 """The kind of observations that keep how read-outs developed."""
@@ -144,17 +143,13 @@ class ConsoleData:
         """Return a report's path; None where there is none of that name."""
         return self.settings.reports_dir / name if name in self.reports() else None
 
-    def metrics(self) -> list[DeclaredMetric]:
-        """Return the metrics that are declared."""
-        path = self.settings.config_dir / "metrics.toml"
-        return list(load_metrics(read_text(path), where=str(path)).values()) if path.is_file() else []
-
     def readout(self, name: str, at: datetime) -> ExperimentReadout | None:
         """Return what an experiment says now; None where there is none of that name."""
         state = parse_states(self.control.experiments()).experiments.get(name)
         if state is None:
             return None
-        return experiment_readout(Lake(self.settings.lake_dir), state, self.metrics(), at_ms=to_ms(at))
+        metrics = list(declared_metrics(self.settings.config_dir).values())
+        return experiment_readout(Lake(self.settings.lake_dir), state, metrics, at_ms=to_ms(at))
 
     def history(self, name: str, at: datetime) -> dict[str, list[tuple[str, float, float, float]]]:
         """Return how an experiment's intervals developed, by ``VARIANT/METRIC``."""
